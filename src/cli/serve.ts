@@ -162,7 +162,7 @@ function levelOf(event: ServeEvent): LogLevel {
     case "reloaded":
       return event.error === undefined ? "info" : "error";
     case "removed":
-      return event.undeletable === 0 ? "info" : "warning";
+      return event.undeletable + event.passedOver === 0 ? "info" : "warning";
     case "session":
     case "delivered":
     case "receiving":
@@ -323,8 +323,10 @@ function formatEvent(event: ServeEvent): string {
     case "peers-rejected":
       return `${event.host} was refused ${event.count} more times within a minute`;
     case "removed": {
-      const { frames, bytes, undeletable } = event;
-      const what = `Removed ${formatCount(frames, "frame")} (${formatBytes(bytes)}) because of --keep`;
+      const { frames, bytes, undeletable, passedOver } = event;
+      const removed = `Removed ${formatCount(frames, "frame")} (${formatBytes(bytes)}) because of --keep`;
+      const unread = `, ${passedOver} of them before a slow receiver had them`;
+      const what = passedOver === 0 ? removed : `${removed}${unread}`;
       return undeletable === 0
         ? what
         : `${what}; cannot delete the files of ${undeletable} more, check their permissions`;

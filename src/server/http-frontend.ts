@@ -109,6 +109,10 @@ export class HttpFrontend {
           `${event.host} was refused ${event.count} more times within a minute`,
         );
       case "removed":
+        if (event.passedOver > 0) {
+          const count = `${event.passedOver} ${event.passedOver === 1 ? "frame was" : "frames were"}`;
+          problems.add("timeout", `${count} removed (--keep) before a slow receiver had them`);
+        }
         if (event.undeletable === 0) return;
         return problems.add(
           "store",

@@ -46,6 +46,8 @@ export class PlaybackConnection implements ConnectionHandler, ServerConnection, 
   readonly #hello: Hello;
   readonly #request: PlaybackRequest;
   readonly #playback: Playback;
+  /** The playback that frames removed by retention are reported to; undefined with `latest`. */
+  readonly #journalPlayback: JournalPlayback | undefined;
   /** Position at which the playback starts. */
   readonly #startPosition: number;
   readonly #closed = Promise.withResolvers<void>();
@@ -73,10 +75,10 @@ export class PlaybackConnection implements ConnectionHandler, ServerConnection, 
       hello.since === undefined ? undefined : BigInt.asIntN(64, BigInt(hello.since));
     this.#request = { stream, sources, since: sinceTime, cursor, follow };
     const { journalTail } = server;
-    const playback =
-      hello.latest === true
-        ? new LatestPlayback(journalTail, this.#request)
-        : new JournalPlayback(journalTail, this.#request);
+    if (hello.latest !== true) {
+      this.#journalPlayback = new JournalPlayback(journalTail, this.#request);
+    }
+    const playback = this.#journalPlayback ?? new LatestPlayback(journalTail, this.#request);
     this.#playback =
       journalTail.fetch === undefined
         ? playback
@@ -136,6 +138,12 @@ export class PlaybackConnection implements ConnectionHandler, ServerConnection, 
     if (confirmed > this.#lastProgress.position || !isAwaiting)
       this.#lastProgress = { position: confirmed, at: now };
     return id > confirmed && now - this.#lastProgress.at < holdTimeoutMs;
+  }
+
+  onPassedOver(frame: DeletionCandidate): void {
+    if (this.#journalPlayback!.addPassedOver(frame)) return this.#scheduleWrite();
+    const reason = "this client was too slow for --keep, and more of its frames were removed";
+    this.fail(new FramesError("timeout", `Cannot report every removed frame: ${reason}`));
   }
 
   /** The last journal row that the client has confirmed. */

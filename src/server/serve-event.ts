@@ -3,7 +3,7 @@ import type { FramesError } from "../errors.ts";
 import type { FrameDescription } from "../frame.ts";
 import type { KeysEvent } from "../keys/key-file.ts";
 import type { PlaybackCounts } from "../protocol/playback/playback.ts";
-import type { DeletionResult } from "../store/directory/frame-deleter.ts";
+import type { RetentionReport } from "../store/directory/retention.ts";
 import type { Done } from "../wire/messages.ts";
 
 /** A frame that was stored. */
@@ -69,5 +69,8 @@ export type ServeEvent =
   | { type: "no-page"; error: FramesError }
   /** Rejected connections of an address within a minute that were not reported individually. */
   | { type: "peers-rejected"; host: string; count: number }
-  /** Frames removed by retention. The files of `undeletable` frames could not be deleted. */
-  | ({ type: "removed" } & DeletionResult);
+  /**
+   * Frames removed by retention, `passedOver` of them before a receiving client had them. The files
+   * of `undeletable` frames could not be deleted.
+   */
+  | ({ type: "removed" } & RetentionReport);

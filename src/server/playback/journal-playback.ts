@@ -2,6 +2,7 @@
 import { crc32 } from "../../common/checksum.ts";
 import type { FramesError } from "../../errors.ts";
 import type { Playback, PlaybackFrame, PlaybackItem } from "../../protocol/playback/playback.ts";
+import type { DeletionCandidate } from "../../store/journal/deletion-log.ts";
 import type { FrameRecord } from "../../store/journal/journal-reader.ts";
 import type { JournalTail } from "./journal-tail.ts";
 import { frameItem, unavailableItem } from "./playback-items.ts";
@@ -10,6 +11,9 @@ import type { StoredFrame } from "./stored-frame.ts";
 
 /** Rows read from the journal at a time. */
 const rowBatchSize = 200;
+
+/** Removed frames that are remembered until the client is told, at about 300 bytes each. */
+const maxPassedOver = 10_000;
 
 /** All requested frames, each exactly once. */
 export class JournalPlayback implements Playback {
@@ -22,6 +26,10 @@ export class JournalPlayback implements Playback {
   readonly #endPosition: number | undefined;
   #rows: readonly FrameRecord[] = [];
   #next = 0;
+  /** Frames that retention removed before `next` returned them, in the order of arrival. */
+  readonly #passedOver: DeletionCandidate[] = [];
+  /** The last of them that `next` returned. */
+  #lastPassedOver: DeletionCandidate | undefined;
   /** A frame whose file is being replaced. It is looked up again after the replacement. */
   #deferred: PlaybackFrame | undefined;
 
@@ -49,13 +57,21 @@ export class JournalPlayback implements Playback {
 
   /** The last row returned by `next`, or skipped before the next match. */
   get position(): number {
-    const next = this.#deferred?.position ?? this.#rows[this.#next]?.id;
-    return next === undefined ? this.#position : next - 1;
+    const row = this.#deferred?.position ?? this.#rows[this.#next]?.id ?? Infinity;
+    const next = Math.min(row, this.#passedOver[0]?.id ?? Infinity);
+    return Math.min(this.#position, next - 1);
   }
 
   get isBusy(): boolean {
     if (this.#deferred !== undefined) return false;
-    return this.#next < this.#rows.length || this.#position < this.#last;
+    return this.#hasBuffered || this.#position < this.#last;
+  }
+
+  /** Whether `next` can return an item without reading the journal. */
+  get #hasBuffered(): boolean {
+    const [passedOver] = this.#passedOver;
+    const isDue = passedOver !== undefined && passedOver.id <= this.#position;
+    return isDue || this.#next < this.#rows.length;
   }
 
   get #last(): number {
@@ -63,7 +79,7 @@ export class JournalPlayback implements Playback {
   }
 
   get isEnded(): boolean {
-    const isDry = this.#deferred === undefined && this.#next === this.#rows.length;
+    const isDry = this.#deferred === undefined && !this.#hasBuffered;
     return isDry && this.#endPosition !== undefined && this.#position >= this.#endPosition;
   }
 
@@ -77,17 +93,47 @@ export class JournalPlayback implements Playback {
     }
     if (this.#next === this.#rows.length) this.#readRows();
     const row = this.#rows[this.#next];
+    const [passedOver] = this.#passedOver;
+    if (passedOver !== undefined && passedOver.id <= (row?.id ?? this.#position)) {
+      this.#passedOver.shift();
+      // The file of a row that was read before is missing, so its reading says the same.
+      if (passedOver.id !== row?.id) return this.#passedOverItem(passedOver);
+    }
     if (row === undefined) return undefined;
     this.#next++;
-    return frameItem(
-      this.#tail.location,
-      row,
-      `${this.#numbering}.${row.id}.${rowFingerprint(row)}`,
-    );
+    return frameItem(this.#tail.location, row, this.#cursorAfter(row));
   }
 
-  unshift(): void {
-    this.#next--;
+  #passedOverItem(frame: DeletionCandidate): PlaybackItem {
+    this.#lastPassedOver = frame;
+    const { id, source: name, session, seq: sequence } = frame;
+    const source = { name, session, raw: undefined };
+    const cursor = this.#cursorAfter({ ...frame, sequence });
+    return { type: "gone", source, position: id, cursor, sequence, name: frame.name };
+  }
+
+  #cursorAfter(row: CursorRow): string {
+    return `${this.#numbering}.${row.id}.${rowFingerprint(row)}`;
+  }
+
+  unshift({ position }: PlaybackItem): void {
+    if (this.#lastPassedOver?.id === position) this.#passedOver.unshift(this.#lastPassedOver);
+    else this.#next--;
+  }
+
+  /**
+   * Makes `next` report a frame of the request that retention removed.
+   *
+   * @returns false if too many of them wait to be reported
+   */
+  addPassedOver(frame: DeletionCandidate): boolean {
+    const { since } = this.#request;
+    if (frame.id <= this.position || frame.id > (this.#endPosition ?? Infinity)) return true;
+    if (since !== undefined && frame.captured < since) return true;
+    if (this.#passedOver.length >= maxPassedOver) return false;
+    const index = this.#passedOver.findLastIndex(({ id }) => id <= frame.id);
+    if (this.#passedOver[index]?.id !== frame.id) this.#passedOver.splice(index + 1, 0, frame);
+    return true;
   }
 
   /** Reads the next matching rows. */
@@ -126,7 +172,10 @@ export class JournalPlayback implements Playback {
   }
 }
 
+/** Columns of a row that its cursor repeats. */
+type CursorRow = Pick<FrameRecord, "id" | "session" | "sequence" | "crc32" | "received">;
+
 /** Distinguishes a row from another one that may reuse its id later. */
-function rowFingerprint({ session, sequence, crc32: crc, received }: FrameRecord): string {
+function rowFingerprint({ session, sequence, crc32: crc, received }: CursorRow): string {
   return crc32(`${session} ${sequence} ${crc} ${received}`).toString(16);
 }

@@ -11,10 +11,18 @@ import type { DeletionResult, FrameDeleter } from "./frame-deleter.ts";
 /** Limit of a store: the age of its frames since arrival, or the sum of their bytes. */
 export type RetentionLimit = { readonly milliseconds: number } | { readonly bytes: number };
 
-/** A reader whose next frames must not be removed. */
+/** A reader for which frames over the limit wait, for a bounded time and in a bounded space. */
 export interface RetentionHold {
   /** Returns whether the reader still has to read the frame. */
   needs(frame: Pick<DeletionCandidate, "id" | "stream" | "source">): boolean;
+  /** Called for a frame that the reader needs, and that was removed without waiting longer. */
+  onPassedOver(frame: DeletionCandidate): void;
+}
+
+/** Frames that were removed. */
+export interface RetentionReport extends DeletionResult {
+  /** Part of `frames`: frames that a reader still had to read. */
+  readonly passedOver: number;
 }
 
 /** Parts of the store that retention uses. */
@@ -44,17 +52,33 @@ const minPauseMs = 5;
 /** Interval after which skipped frames are considered again, in milliseconds. */
 const sweepIntervalMs = 60_000;
 
+/** Sweeps after which a frame over the limit no longer waits for a reader: 10 minutes. */
+const maxHeldSweeps = 10;
+
+/** Share of a limit by size that frames may take beyond it while they wait for readers. */
+const maxHeldShare = 0.1;
+
 /**
  * Least interval between two reports of removed frames, in milliseconds. The first report is
  * immediate.
  */
 const reportIntervalMs = 60_000;
 
-const emptyResult: DeletionResult = { frames: 0, bytes: 0, undeletable: 0 };
+const emptyReport: RetentionReport = { frames: 0, bytes: 0, undeletable: 0, passedOver: 0 };
+
+/** The next frames that may be removed. */
+interface Selection {
+  readonly frames: readonly DeletionCandidate[];
+  /** Frames over the limit that wait for a reader. */
+  readonly held: readonly DeletionCandidate[];
+  /** Id of the last frame considered. */
+  readonly last: number;
+  readonly hasMore: boolean;
+}
 
 /** Removes the frames of a store that exceed its limit. */
 export class Retention {
-  /** Readers of the store. A frame that one of them needs is not removed. */
+  /** Readers of the store. A frame that one of them needs waits. */
   readonly holds = new Set<RetentionHold>();
   readonly #context: RetentionContext;
   readonly #limit: RetentionLimit;
@@ -62,6 +86,14 @@ export class Retention {
   readonly #clockTrust: ClockTrust | undefined;
   /** Id of the last frame considered in the current sweep. */
   #after = 0;
+  /** Bytes of frames up to `#after` that wait for a reader. */
+  #heldBytes = 0;
+  /** Id up to which frames were removed in the current sweep without regard to readers. */
+  #passedAfter = 0;
+  /** Values of `#after` at the end of earlier sweeps; the oldest is first. */
+  readonly #sweepEnds: number[] = [];
+  /** Frames up to this id have waited long enough. */
+  #overdueId = 0;
   #sweptAt = -Infinity;
   /**
    * Latest arrival time seen in this sweep, in nanoseconds since 1970. Later rows count as at least
@@ -70,9 +102,9 @@ export class Retention {
   #latestReceived: bigint | undefined;
   #timer: NodeJS.Timeout | undefined;
   #isStopped = false;
-  #onDeleted: (result: DeletionResult) => void = () => {};
+  #onDeleted: (report: RetentionReport) => void = () => {};
   #reportedAt = -Infinity;
-  #unreported = emptyResult;
+  #unreported = emptyReport;
 
   constructor(context: RetentionContext, limit: RetentionLimit) {
     this.#context = context;
@@ -87,7 +119,7 @@ export class Retention {
    *
    * @param onDeleted called with the totals since the last call
    */
-  start(onDeleted: (result: DeletionResult) => void): void {
+  start(onDeleted: (report: RetentionReport) => void): void {
     this.#onDeleted = onDeleted;
     this.#timer = setTimeout(() => void this.#run(), 0);
   }
@@ -121,7 +153,7 @@ export class Retention {
     if (frames + undeletable === 0 || now - this.#reportedAt < reportIntervalMs) return;
     this.#reportedAt = now;
     const unreported = this.#unreported;
-    this.#unreported = emptyResult;
+    this.#unreported = emptyReport;
     this.#onDeleted(unreported);
   }
 
@@ -137,49 +169,108 @@ export class Retention {
       if (this.#clockTrust?.isBelieved(this.#context.clock()) === false) return false;
       const deadline = performance.now() + batchTimeMs;
       if ("bytes" in this.#limit && this.#context.journal.totalBytes === undefined) return true;
-      const { frames, last, hasMore } = this.#nextCandidates();
-      const isByAge = "milliseconds" in this.#limit;
-      if (frames.length === 0) {
-        this.#after = last;
-        return hasMore || (isByAge && this.#dropLosses());
+      const now = this.#context.clock();
+      this.#sweepIfDue(now);
+      const overdue = this.#overdueFrames();
+      if (overdue.length > 0) {
+        const done = await this.#delete(overdue, deadline);
+        this.#passedAfter = done.at(-1)!.id;
+        for (const { id, bytes } of done) if (id <= this.#after) this.#heldBytes -= bytes;
+        return true;
       }
-      const { deleter, isDurable } = this.#context;
-      const result = await deleter.delete(frames, deadline, { alsoLosses: !isByAge, isDurable });
-      const done = result.frames + result.undeletable;
+      const { frames, held, last, hasMore } = this.#nextCandidates(now);
+      const done = await this.#delete(frames, deadline);
       // Frames after the deadline are selected again in the next step.
-      this.#after = done < frames.length ? frames[done - 1]!.id : last;
-      this.#unreported = {
-        frames: this.#unreported.frames + result.frames,
-        bytes: this.#unreported.bytes + result.bytes,
-        undeletable: this.#unreported.undeletable + result.undeletable,
-      };
-      return true;
+      this.#after = done.length < frames.length ? done.at(-1)!.id : last;
+      for (const { id, bytes } of held) if (id <= this.#after) this.#heldBytes += bytes;
+      if (frames.length > 0 || hasMore || this.#overdueFrames().length > 0) return true;
+      return "milliseconds" in this.#limit && this.#dropLosses();
     });
   }
 
   /**
-   * Selects the next frames to remove.
+   * Removes frames until the deadline, and tells the readers that need them.
    *
-   * @returns the frames, the id of the last one considered, and whether more may follow
+   * @returns the frames that were removed, or could not be
+   * @throws {FramesError} `store`
    */
-  #nextCandidates(): { frames: DeletionCandidate[]; last: number; hasMore: boolean } {
-    const now = this.#context.clock();
-    if (now - this.#sweptAt >= sweepIntervalMs || now < this.#sweptAt) {
-      this.#after = 0;
-      this.#sweptAt = now;
-      this.#latestReceived = undefined;
+  async #delete(
+    frames: readonly DeletionCandidate[],
+    deadline: number,
+  ): Promise<readonly DeletionCandidate[]> {
+    if (frames.length === 0) return frames;
+    const { deleter, isDurable } = this.#context;
+    const alsoLosses = "bytes" in this.#limit;
+    const result = await deleter.delete(frames, deadline, { alsoLosses, isDurable });
+    const done = frames.slice(0, result.frames + result.undeletable);
+    let passedOver = 0;
+    for (const frame of done) {
+      const readers = [...this.holds].filter((hold) => hold.needs(frame));
+      if (readers.length > 0) passedOver++;
+      for (const reader of readers) reader.onPassedOver(frame);
     }
+    this.#unreported = {
+      frames: this.#unreported.frames + result.frames,
+      bytes: this.#unreported.bytes + result.bytes,
+      undeletable: this.#unreported.undeletable + result.undeletable,
+      passedOver: this.#unreported.passedOver + passedOver,
+    };
+    return done;
+  }
+
+  /**
+   * Begins a new sweep if the last one is old.
+   *
+   * @param now milliseconds since 1970
+   */
+  #sweepIfDue(now: number): void {
+    if (now - this.#sweptAt < sweepIntervalMs && now >= this.#sweptAt) return;
+    if (this.#sweepEnds.push(this.#after) >= maxHeldSweeps) {
+      this.#overdueId = Math.max(this.#overdueId, this.#sweepEnds.shift()!);
+    }
+    this.#after = this.#heldBytes = this.#passedAfter = 0;
+    this.#sweptAt = now;
+    this.#latestReceived = undefined;
+  }
+
+  /**
+   * Returns the oldest frames that are removed whether or not a reader needs them: they have waited
+   * long enough, or the frames that wait take too much space.
+   */
+  #overdueFrames(): DeletionCandidate[] {
+    const { journal } = this.#context;
+    const isBySize = "bytes" in this.#limit;
+    const maxBytes = isBySize ? this.#limit.bytes : Infinity;
+    let excess = isBySize ? journal.totalBytes! - maxBytes : Infinity;
+    let heldBytes = this.#heldBytes;
+    const isOverdue = (id: number) => {
+      return excess > 0 && (heldBytes > maxBytes * maxHeldShare || id <= this.#overdueId);
+    };
+    const overdue: DeletionCandidate[] = [];
+    if (!isOverdue(this.#passedAfter + 1)) return overdue;
+    for (const frame of journal.deletionLog.candidates(this.#passedAfter, batchSize)) {
+      if (!isOverdue(frame.id)) break;
+      excess -= frame.bytes;
+      heldBytes -= frame.bytes;
+      overdue.push(frame);
+    }
+    return overdue;
+  }
+
+  /** Selects the next frames to remove that no reader needs. */
+  #nextCandidates(now: number): Selection {
     const { journal } = this.#context;
     const found = journal.deletionLog.candidates(this.#after, batchSize);
     const isExpired = this.#expiryCheck(found, now);
     const frames: DeletionCandidate[] = [];
+    const held: DeletionCandidate[] = [];
     let last = this.#after;
     for (const frame of found) {
-      if (!isExpired(frame)) return { frames, last, hasMore: frames.length > 0 };
+      if (!isExpired(frame)) return { frames, held, last, hasMore: false };
       last = frame.id;
-      if (!this.#isNeeded(frame)) frames.push(frame);
+      (this.#isNeeded(frame) ? held : frames).push(frame);
     }
-    return { frames, last, hasMore: found.length === batchSize };
+    return { frames, held, last, hasMore: found.length === batchSize };
   }
 
   /**
@@ -193,10 +284,11 @@ export class Retention {
     now: number,
   ): (frame: DeletionCandidate) => boolean {
     if ("bytes" in this.#limit) {
-      let excess = this.#context.journal.totalBytes! - this.#limit.bytes;
+      // Frames of other sources do not give way to those that wait.
+      let excess = this.#context.journal.totalBytes! - this.#limit.bytes - this.#heldBytes;
       return (frame) => {
         if (excess <= 0) return false;
-        if (!this.#isNeeded(frame)) excess -= frame.bytes;
+        excess -= frame.bytes;
         return true;
       };
     }

@@ -27,10 +27,13 @@ import type {
 import { DirectoryStore } from "../../../src/store/directory/directory-store.ts";
 import { journalPath } from "../../../src/store/journal/schema.ts";
 import { JournalTail } from "../../../src/server/playback/journal-tail.ts";
+import { journal } from "../../helper/delivery.ts";
+import { hello, message, Peer, preface } from "../../helper/hostile.ts";
 import { temporaryFolder } from "../../helper/program.ts";
 import { refusal } from "../../helper/refusal.ts";
 import { SystemFaults } from "../../helper/system-faults.ts";
 import { until } from "../../helper/time.ts";
+import { type } from "../../wire/vectors.ts";
 
 const session = "1".repeat(32);
 const closing: (() => void)[] = [];
@@ -83,6 +86,17 @@ class Shelf {
     await Promise.all(outcomes);
   }
 
+  /** Removes frames as retention does, and tells a playback of them. */
+  remove(playback: JournalPlayback, ...ids: number[]): boolean[] {
+    const { journal } = this.store;
+    const frames = journal.deletionLog.candidates(0, 1_000_000);
+    const removed = ids.map((id) => frames.find((frame) => frame.id === id)!);
+    journal.endDeletion(removed, 0n);
+    journal.flush();
+    for (const { source, name } of removed) rmSync(join(this.place, "s", source, name));
+    return removed.map((frame) => playback.addPassedOver(frame));
+  }
+
   complete(fields: Partial<PlaybackRequest> = {}): JournalPlayback {
     return new JournalPlayback(this.reader, { stream: "s", follow: false, ...fields });
   }
@@ -97,6 +111,23 @@ function tell(item: PlaybackItem): string {
   if (item.type === "frame") return `${source} ${item.frame.sequence}`;
   if (item.type === "gone") return `gone ${source} ${item.sequence}`;
   return `${item.error.code} ${source} ${item.first}-${item.last}`;
+}
+
+/** Builds RECEIPT. */
+function receipt(frames: number): Buffer {
+  const body = Buffer.alloc(8);
+  body.writeBigUInt64BE(BigInt(frames));
+  return message(type.RECEIPT, body);
+}
+
+/** Returns what is sent in place of a frame in memory whose file may be missing. */
+function failed(supply: Playback, item: PlaybackFrame): PlaybackItem {
+  try {
+    item.frame.read(new Uint8Array(item.frame.size));
+    return item;
+  } catch (error) {
+    return supply.onReadError(item, error as FramesError)!;
+  }
 }
 
 /** Returns all items available now. */
@@ -275,6 +306,123 @@ describe("LatestPlayback", () => {
     const dropped = told.flatMap((line) => /^dropped a (\d+)-(\d+)$/.exec(line)?.slice(1) ?? []);
     expect(dropped.map(Number)).toEqual([6, 6, 10, 6000, 7, 8]);
   });
+});
+
+describe("frames that retention removed before a client had them", () => {
+  test("removed frames are gone, in their place in the order, whether their rows were read or not", async () => {
+    const shelf = new Shelf();
+    await shelf.put("a", 1, 500);
+    shelf.restart();
+    const supply = shelf.complete({ follow: true });
+    expect(tell(supply.next()!)).toBe("a 1");
+    // The first 200 rows are in memory. Reported out of order, and twice.
+    shelf.remove(supply, 250, 2, 1, 300, 251);
+    const told = take(supply).map((item) => {
+      const isRead = item.type !== "frame" || item.position > 200;
+      return isRead ? tell(item) : tell(failed(supply, item));
+    });
+    expect(told).toHaveLength(499);
+    expect(told.filter((line) => line.startsWith("gone"))).toEqual([
+      "gone a 2",
+      "gone a 250",
+      "gone a 251",
+      "gone a 300",
+    ]);
+    expect(told.map((line) => Number(line.split(" ").at(-1)))).toEqual(
+      Array.from({ length: 499 }, (_, index) => index + 2),
+    );
+    expect([supply.position, supply.isBusy]).toEqual([500, false]);
+  });
+
+  test("a client resumes at the cursor of a removed frame", async () => {
+    const shelf = new Shelf();
+    await shelf.put("a", 1, 3);
+    shelf.restart();
+    const supply = shelf.complete();
+    shelf.remove(supply, 1, 2);
+    const [first] = take(supply);
+    expect([tell(first!), supply.isEnded]).toEqual(["gone a 1", true]);
+    expect(take(shelf.complete({ cursor: first!.cursor })).map(tell)).toEqual(["a 3"]);
+  });
+
+  test("a removed frame that is taken back comes again", async () => {
+    const shelf = new Shelf();
+    await shelf.put("a", 1, 3);
+    shelf.restart();
+    const supply = shelf.complete();
+    shelf.remove(supply, 1, 2);
+    const first = supply.next()!;
+    expect(supply.position).toBe(1);
+    supply.unshift(first);
+    expect(supply.position).toBe(0);
+    expect(take(supply).map(tell)).toEqual(["gone a 1", "gone a 2", "a 3"]);
+  });
+
+  test("a playback reports no removed frame that was not requested", async () => {
+    const shelf = new Shelf();
+    await shelf.put("a", 1, 3);
+    shelf.restart();
+    const supply = shelf.complete({ since: 2n });
+    await shelf.put("a", 4, 5);
+    shelf.remove(supply, 1, 2, 4);
+    expect(take(supply).map(tell)).toEqual(["gone a 2", "a 3"]);
+  });
+
+  test("a playback remembers 10,000 removed frames, and refuses more", async () => {
+    const shelf = new Shelf();
+    await shelf.put("a", 1);
+    const supply = shelf.complete({ follow: true });
+    const frame = { ...{ id: 0, stream: "s", source: "a", session, name: "x", seq: 1 } };
+    const add = (id: number) =>
+      supply.addPassedOver({ ...frame, id, bytes: 1, crc32: 1, captured: 1n, received: 1n });
+    for (let id = 1; id <= 10_000; id++) expect(add(id)).toBe(true);
+    expect([add(10_001), add(20_000)]).toEqual([false, false]);
+  });
+});
+
+test("a slow receiver is told which frames --keep removed before it had them, and the server says how many", async () => {
+  const directory = temporaryFolder();
+  let passedOver = 0;
+  const server = await serve(directory, {
+    ...{ listen: "127.0.0.1:0", keep: { bytes: 10_000 } },
+    onEvent: (event) => void (event.type === "removed" && (passedOver += event.passedOver)),
+  });
+  using peer = await Peer.connect({ port: server.port });
+  const follower = { role: "receive", stream: "s", follow: true };
+  // It takes one frame, and confirms none.
+  const small = { ...follower, window: { bytes: 2000, frames: 1 } };
+  const frames = (from: number, to: number) =>
+    Array.from({ length: to - from + 1 }, (_, index) => {
+      return { name: `${from + index}`, bytes: new Uint8Array(1000).fill(from + index) };
+    });
+  try {
+    await send(frames(1, 9), { to: server.address, stream: "s", source: "a" });
+    peer.write(Buffer.concat([preface, hello({ port: server.port }, small)]));
+    const heard = (kind: number) => peer.messages().filter((one) => one.type === kind).length;
+    await until("the first frame", () => heard(type.FRAME) === 1);
+    await send(frames(10, 30), { to: server.address, stream: "s", source: "a" });
+    const stored = () =>
+      journal<{ bytes: number }>(directory, "SELECT sum(bytes) AS bytes FROM frames")[0]!.bytes;
+    // A tenth of the limit is one frame, and the newest frame is never removed.
+    await until("the limit and a tenth", () => stored() <= 11_000);
+    await until("the report", () => passedOver > 0);
+    peer.write(receipt(1));
+    await until("the frames that are left", () => {
+      const told = heard(type.GONE) + heard(type.FRAME);
+      const receipts = heard(type.FRAME);
+      peer.write(receipt(receipts));
+      return told === 30;
+    });
+    const gone = peer.bodies(type.GONE).map(({ sequence, name }) => [sequence, name]);
+    expect(heard(type.FRAME) + gone.length).toBe(30);
+    // The second sender numbers from 1 again, in a session of its own.
+    expect(gone.slice(0, 9).map(([, name]) => name)).toEqual(
+      ["2", "3", "4", "5", "6", "7", "8", "9", "10"].slice(0, 9),
+    );
+    expect(peer.outcome).toBe("closed");
+  } finally {
+    await server.stop();
+  }
 });
 
 test("retention keeps frames that a follower has not received, and no others", async () => {

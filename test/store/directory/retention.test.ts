@@ -14,7 +14,7 @@ import type {
   DirectoryStore,
   DirectoryStoreOptions,
 } from "../../../src/store/directory/directory-store.ts";
-import type { RetentionLimit } from "../../../src/store/directory/retention.ts";
+import type { RetentionHold, RetentionLimit } from "../../../src/store/directory/retention.ts";
 import { journalPath } from "../../../src/store/journal/schema.ts";
 import { verify } from "../../../src/store/verify/verify-directory.ts";
 import { temporaryFolder } from "../../helper/program.ts";
@@ -424,31 +424,99 @@ describe("steps of retention", () => {
     });
   });
 
+  /** A receiver of the stream `followed` that has its frames up to the id `has`. */
+  class Follower implements RetentionHold {
+    has = 0;
+    readonly passedOver: number[] = [];
+
+    needs({ id, stream }: { id: number; stream: string }): boolean {
+      return stream === "followed" && id > this.has;
+    }
+
+    onPassedOver({ id }: { id: number }): void {
+      this.passedOver.push(id);
+    }
+  }
+
+  const minute = 60_000;
+
   test("retention keeps frames that a follower still needs", async () => {
-    await keeping({ bytes: 100 }, async (store, clock, directory) => {
-      await storeAll(store, numbered(150), { stream: "followed" });
+    await keeping({ bytes: 1000 }, async (store, clock, directory) => {
+      await storeAll(store, numbered(1), { stream: "followed" });
       await storeAll(store, numbered(150), { stream: "other" });
-      let has = 140;
-      const follower = {
-        needs: ({ id, stream }: { id: number; stream: string }) =>
-          stream === "followed" && id > has,
-      };
+      const follower = new Follower();
       store.retention!.holds.add(follower);
       await removeAll(store);
-      expect(names(directory)).toEqual([
-        ...numbered(150).slice(140),
-        "150.png", // the newest
-      ]);
-      has = 145;
+      // Frames of others do not give way to the one that waits.
+      expect(names(directory)).toEqual(["1.png", ...numbered(150).slice(140)]);
+      follower.has = 1;
       // The limits are checked again after a minute.
       expect(await removeAll(store)).toBe(0);
-      clock.time += 60_000;
+      clock.time += minute;
       await removeAll(store);
-      expect(names(directory).length).toBe(6);
-      store.retention!.holds.delete(follower);
-      clock.time += 60_000;
+      expect(names(directory)).toEqual(numbered(150).slice(140));
+      expect(follower.passedOver).toEqual([]);
+    });
+  });
+
+  test("frames that wait for a follower take a tenth of the limit, and the oldest of them are passed over", async () => {
+    await keeping({ bytes: 3000 }, async (store, _, directory) => {
+      const follower = new Follower();
+      store.retention!.holds.add(follower);
+      await storeAll(store, numbered(100), { stream: "followed" });
       await removeAll(store);
-      expect(names(directory)).toEqual(["150.png"]);
+      expect(names(directory)).toEqual(numbered(100).slice(67));
+      expect(follower.passedOver).toEqual(Array.from({ length: 67 }, (_, index) => index + 1));
+      // Also while more arrive, before those that wait are considered again.
+      for (let round = 0; round < 5; round++) {
+        await storeAll(store, [`${round}`], { stream: "followed" }, 101 + round);
+        await removeAll(store);
+        expect(names(directory)).toHaveLength(33);
+      }
+      expect(follower.passedOver).toHaveLength(72);
+    });
+  });
+
+  test("a frame waits 10 minutes for a follower, however often that connects again", async () => {
+    for (const keep of [{ bytes: 10_000 }, { milliseconds: 7 * day }] as const) {
+      await keeping(keep, async (store, clock, directory) => {
+        const { holds } = store.retention!;
+        await storeAll(store, numbered(3), { stream: "followed" });
+        if ("milliseconds" in keep) clock.time += 8 * day;
+        await storeAll(store, numbered(100), { stream: "other" });
+        let followers = 0;
+        const passedOver: number[] = [];
+        for (let minutes = 0; minutes < 11; minutes++) {
+          holds.clear();
+          const follower = new Follower();
+          follower.onPassedOver = ({ id }) => void passedOver.push(id);
+          holds.add(follower);
+          followers++;
+          await removeAll(store);
+          if (passedOver.length > 0) break;
+          expect(names(directory).slice(0, 3)).toEqual(numbered(3));
+          clock.time += minute;
+        }
+        expect([followers, passedOver]).toEqual([11, [1, 2, 3]]);
+        expect(names(directory)).toEqual(numbered(100));
+      });
+    }
+  });
+
+  test("a frame that no longer exceeds the limit is not passed over after 10 minutes", async () => {
+    await keeping({ bytes: 1000 }, async (store, clock, directory) => {
+      const follower = new Follower();
+      store.retention!.holds.add(follower);
+      await storeAll(store, numbered(11), { stream: "followed" });
+      await removeAll(store);
+      const smaller = openVisible(store, { stream: "followed", conflict: "replace" });
+      expect(await putAll(store, smaller, [["11.png", bytesOf(0)]])).toEqual(["stored"]);
+      for (let minutes = 0; minutes < 15; minutes++) {
+        clock.time += minute;
+        await removeAll(store);
+      }
+      expect(names(directory)).toEqual(numbered(11));
+      expect(follower.passedOver).toEqual([]);
     });
   });
 
@@ -718,7 +786,7 @@ describe("running retention", () => {
     const { promise, resolve } = Promise.withResolvers<unknown>();
     store.retention!.start(resolve);
     const told = await within(promise, () => "nothing was removed");
-    expect(told).toEqual({ frames: 490, bytes: 49_000, undeletable: 0 });
+    expect(told).toEqual({ frames: 490, bytes: 49_000, undeletable: 0, passedOver: 0 });
     store.close();
     expect(await store.retention!.step().catch((error: unknown) => error)).toBe(false);
     expect(names(directory)).toEqual(numbered(500).slice(490));
