@@ -42,6 +42,9 @@ const allowedMethods: readonly string[] = ["GET", "HEAD", "POST", "DELETE"];
 /** Paths of the page's own files: one part with a file extension of the page, or `/`. */
 const pageFilePattern = /^\/(?:[\w-]+(?:\.[\w-]+)*\.(?:js|css|svg|png|ico|webmanifest))?$/;
 
+/** Paths that the authenticator answers itself. Tokens have paths below theirs. */
+export const authPaths = { login: "/login", logout: "/logout", tokens: "/api/tokens" } as const;
+
 /** Paths of the health checks, which need no key. */
 const healthPaths: readonly string[] = ["/healthz", "/readyz"];
 
@@ -73,9 +76,11 @@ export class Authenticator implements AccessControl {
     if (originRejection !== undefined) return rejectionResponse(originRejection);
     const req: AuthRequest = { request, url, peer, now: clock() };
     const { pathname } = url;
-    if (pathname === "/login" || pathname === "/logout") return this.#handleLogin(req);
+    if (pathname === authPaths.login || pathname === authPaths.logout)
+      return this.#handleLogin(req);
     const principal = keys === undefined ? fullAccess : this.#authenticateKeys(req, keys);
-    if (!/^\/api\/tokens(?:\/|$)/.test(pathname) || principal instanceof Response) return principal;
+    const isForTokens = `${pathname}/`.startsWith(`${authPaths.tokens}/`);
+    if (!isForTokens || principal instanceof Response) return principal;
     if (principal === fullAccess) return this.#tokenEndpoint.handleWithoutKeys(req);
     if (isKeyPrincipal(principal)) return this.#tokenEndpoint.handle(req, principal);
     return errorResponse(403, "not-let-in", "Cannot manage tokens with a token: log in with a key");
@@ -100,7 +105,7 @@ export class Authenticator implements AccessControl {
     const { keys } = this.#options;
     const { pathname } = req.url;
     const { method } = req.request;
-    const isLogin = pathname === "/login";
+    const isLogin = pathname === authPaths.login;
     if (method === "POST") {
       if (!isLogin) return this.#loginEndpoint.logOut(req);
       if (keys === undefined) return this.#loginEndpoint.logInWithoutKeys(req);

@@ -15,6 +15,25 @@ const maxLimit = 500;
 /** Limit of sources in one `moment` response. */
 const maxMomentSources = 100;
 
+type Handler = (req: RouteRequest, context: HttpContext) => Response | Promise<Response>;
+
+/** Handlers of `/api/NAME`. */
+export const apiRoutes: ReadonlyMap<string, Handler> = new Map<string, Handler>([
+  ["server", handleServer],
+  ["streams", handleStreams],
+  ["senders", handleSenders],
+  ["problems", handleProblems],
+]);
+
+type StreamHandler = (req: RouteRequest, context: HttpContext, stream: string) => Promise<Response>;
+
+/** Handlers of `/api/streams/S/NAME`. */
+export const streamRoutes: ReadonlyMap<string, StreamHandler> = new Map([
+  ["frames", handleFrames],
+  ["moment", handleMoment],
+  ["gaps", handleGaps],
+]);
+
 /**
  * Handles `/api/…`. Returns undefined if there is no such resource.
  *
@@ -25,29 +44,22 @@ export async function handleApi(
   context: HttpContext,
   parts: readonly string[],
 ): Promise<Response | undefined> {
-  const [resource, stream, subresource, ...rest] = parts;
+  const [resource = "", stream, subresource, ...rest] = parts;
   if (rest.length > 0) return undefined;
-  if (stream === undefined) {
-    if (resource === "server") return await handleServer(req, context);
-    if (resource === "streams") return await handleStreams(req, context);
-    if (resource === "senders") {
-      return jsonResponse({ senders: req.principal.canReadAll ? context.liveSources.senders : [] });
-    }
-    if (resource === "problems") {
-      const { recent } = context.liveSources.problems;
-      return jsonResponse({
-        problems: recent.filter((problem) => canReadProblem(req.principal, problem)),
-      });
-    }
-    return undefined;
-  }
+  if (stream === undefined) return await apiRoutes.get(resource)?.(req, context);
   if (resource !== "streams") return undefined;
   if (!req.principal.canRead(stream)) throw notFound(`There is no stream ${stream}`);
   if (subresource === undefined) return await handleStream(req, context, stream);
-  if (subresource === "frames") return await handleFrames(req, context, stream);
-  if (subresource === "moment") return await handleMoment(req, context, stream);
-  if (subresource === "gaps") return await handleGaps(req, context, stream);
-  return undefined;
+  return await streamRoutes.get(subresource)?.(req, context, stream);
+}
+
+function handleSenders({ principal }: RouteRequest, { liveSources }: HttpContext): Response {
+  return jsonResponse({ senders: principal.canReadAll ? liveSources.senders : [] });
+}
+
+function handleProblems({ principal }: RouteRequest, { liveSources }: HttpContext): Response {
+  const { recent } = liveSources.problems;
+  return jsonResponse({ problems: recent.filter((problem) => canReadProblem(principal, problem)) });
 }
 
 async function handleServer({ principal }: RouteRequest, context: HttpContext): Promise<Response> {

@@ -15,6 +15,36 @@ import { LiveSocket } from "./live-socket.ts";
 /** Size limit for serving the newest frame from memory. */
 const maxInMemoryBytes = 1 << 20;
 
+type SourceHandler = (
+  req: RouteRequest,
+  context: HttpContext,
+  stream: string,
+  source: string,
+) => Promise<Response>;
+
+type RootHandler = (
+  req: RouteRequest,
+  context: HttpContext,
+) => Response | undefined | Promise<Response>;
+
+/** Handlers of `/NAME`. */
+export const rootRoutes: ReadonlyMap<string, RootHandler> = new Map<string, RootHandler>([
+  ["healthz", () => textResponse("ok\n")],
+  ["readyz", handleReady],
+  ["metrics", handleMetrics],
+  ["events", handleEvents],
+  ["live", handleLiveSocket],
+]);
+
+/** Handlers of `/streams/S/sources/X/NAME`. */
+export const sourceRoutes: ReadonlyMap<string, SourceHandler> = new Map([
+  ["latest", handleLatest],
+  ["latest.mjpeg", handleMjpeg],
+]);
+
+/** Addresses of one frame: `/streams/S/sources/X/NAME/ID`. */
+export const frameRoutes: ReadonlySet<string> = new Set(["frames", "numbers"]);
+
 /**
  * Returns the response, or undefined if the request became a WebSocket.
  *
@@ -26,13 +56,8 @@ export async function route(
 ): Promise<Response | undefined> {
   const parts = parsePath(req.url.pathname);
   const [first, ...rest] = parts;
-  if (rest.length === 0) {
-    if (first === "healthz") return textResponse("ok\n");
-    if (first === "readyz") return handleReady(req, context);
-    if (first === "metrics") return await handleMetrics(req, context);
-    if (first === "events") return handleEvents(req, context);
-    if (first === "live") return handleLiveSocket(req, context);
-  }
+  const handler = rest.length === 0 ? rootRoutes.get(first!) : undefined;
+  if (handler !== undefined) return await handler(req, context);
   const response =
     first === "api"
       ? await handleApi(req, context, rest)
@@ -93,7 +118,7 @@ async function handleSource(
   const last = rest.at(-1)!;
   const beforeLast = rest.at(-2)!;
   let notFoundError: FramesError | undefined;
-  if (rest.length > 2 && (beforeLast === "frames" || beforeLast === "numbers")) {
+  if (rest.length > 2 && frameRoutes.has(beforeLast)) {
     const source = rest.slice(0, -2).join("/");
     try {
       checkCanRead(req, stream, source);
@@ -105,10 +130,10 @@ async function handleSource(
     }
   }
   const source = rest.slice(0, -1).join("/");
-  if (last === "latest" || last === "latest.mjpeg") {
+  const handler = sourceRoutes.get(last);
+  if (handler !== undefined) {
     checkCanRead(req, stream, source);
-    if (last === "latest") return await handleLatest(req, context, stream, source);
-    return await handleMjpeg(req, context, stream, source);
+    return await handler(req, context, stream, source);
   }
   if (notFoundError !== undefined) throw notFoundError;
   return undefined;
