@@ -9,8 +9,8 @@ import type { Principal } from "./principal.ts";
 const maxStreamClients = 256;
 
 /** Limits of unread bytes: guaranteed to each client, and shared by all clients beyond that. */
-const reservedBytesPerClient = 1 << 20;
-const sharedBytes = 256 << 20;
+const reservedBytesPerClient = 256 << 10;
+const sharedBytes = 32 << 20;
 
 /** Transport of a streaming client; `page` is the WebSocket. */
 export type StreamClientKind = "events" | "mjpeg" | "page";

@@ -53,6 +53,7 @@ export interface KeyPrincipal extends Principal {
 
 /** Grants access to everything. Used by a server without keys. */
 export const fullAccess: Principal = {
+  keyId: "",
   canRead: () => true,
   canReadAll: true,
   signal: new AbortController().signal,
@@ -60,6 +61,7 @@ export const fullAccess: Principal = {
 
 /** A client without a key. It may load the page's own files, `/healthz` and `/readyz`. */
 export const unauthenticated: Principal = {
+  keyId: "",
   canRead: () => false,
   canReadAll: false,
   signal: new AbortController().signal,

@@ -226,11 +226,18 @@ function isKeyPrincipal(principal: Principal): principal is KeyPrincipal {
 }
 
 function keyPrincipal(key: HttpKey, signal: AbortSignal): KeyPrincipal {
-  return { key, canRead: (stream) => key.allows(stream), canReadAll: key.streams === "*", signal };
+  return {
+    key,
+    keyId: key.id,
+    canRead: (stream) => key.allows(stream),
+    canReadAll: key.streams === "*",
+    signal,
+  };
 }
 
-function tokenPrincipal({ stream, source, controller }: AccessToken): Principal {
+function tokenPrincipal({ key, stream, source, controller }: AccessToken): Principal {
   return {
+    keyId: key.id,
     canRead: (requestedStream, requestedSource) =>
       requestedStream === stream && (requestedSource === undefined || requestedSource === source),
     canReadAll: false,

@@ -34,6 +34,9 @@ export class GreyError extends Error {
   override readonly name = "GreyError";
 }
 
+/** Longest side of a JPEG. A picture of more rows would take long to decode, too. */
+const maxSide = 65_535;
+
 /** Pixel limit: above any camera's resolution, and low enough for the memory of a browser tab. */
 export const maxPixels = 2 ** 26;
 
@@ -52,6 +55,8 @@ const adam7Passes = [
   [1, 0, 2, 2],
   [0, 1, 1, 2],
 ] as const;
+/** Bytes that are inflated at a time. */
+const maxPieceBytes = 8192;
 /** Maximum compression ratio of Deflate. */
 const maxDeflateRatio = 1032;
 
@@ -126,11 +131,11 @@ async function decodePng(bytes: Uint8Array, pixelLimit: number): Promise<GreyIma
     (sum, { columns, rows }) => sum + (columns * pixelBytes + 1) * rows,
     0,
   );
-  const chunks = idatChunks(bytes, view);
-  const compressedBytes = chunks.reduce((sum, part) => sum + part.length, 0);
+  let compressedBytes = 0;
+  for (const piece of idatPieces(bytes, view)) compressedBytes += piece.length;
   // Checks before allocating: so little data cannot inflate to the declared size.
   if (byteCount > compressedBytes * maxDeflateRatio) throw truncatedError("PNG", width, height);
-  const inflated = await inflate(chunks, byteCount);
+  const inflated = await inflate(idatPieces(bytes, view), byteCount);
   if (inflated === undefined) throw truncatedError("PNG", width, height);
   const maximum = sampleBytes === 1 ? 0xff : 0xffff;
   // Only grey of 16 bits is interlaced here.
@@ -150,35 +155,40 @@ async function decodePng(bytes: Uint8Array, pixelLimit: number): Promise<GreyIma
   return { width, height, samples, maximum };
 }
 
-/** Returns the data of all IDAT chunks, up to the end or to a truncated chunk. */
-function idatChunks(bytes: Uint8Array, view: DataView): Uint8Array<ArrayBuffer>[] {
-  const chunks: Uint8Array<ArrayBuffer>[] = [];
+/**
+ * Yields the data of all IDAT chunks, up to the end or to a truncated chunk, in small pieces. A file
+ * may have millions of empty chunks, and a large piece may inflate to a thousand times its size.
+ */
+function* idatPieces(bytes: Uint8Array, view: DataView): Generator<Uint8Array<ArrayBuffer>> {
   for (let at = pngSignature.length; at + 8 <= bytes.length;) {
-    const length = view.getUint32(at);
-    const type = view.getUint32(at + 4);
-    const end = Math.min(at + 8 + length, bytes.length);
+    const end = Math.min(at + 8 + view.getUint32(at), bytes.length);
     // 0x49444154 is "IDAT".
-    if (type === 0x49444154) {
-      chunks.push(bytes.subarray(at + 8, end) as Uint8Array<ArrayBuffer>);
+    if (view.getUint32(at + 4) === 0x49444154) {
+      for (let from = at + 8; from < end; from += maxPieceBytes) {
+        yield bytes.slice(from, Math.min(from + maxPieceBytes, end));
+      }
     }
     at = end + 4;
   }
-  return chunks;
 }
 
 /**
  * Inflates exactly `byteCount` bytes and ignores the rest. Undefined if data is short or damaged.
  */
 async function inflate(
-  chunks: readonly Uint8Array<ArrayBuffer>[],
+  pieces: Iterator<Uint8Array<ArrayBuffer>>,
   byteCount: number,
 ): Promise<Uint8Array<ArrayBuffer> | undefined> {
   const result = new Uint8Array(byteCount);
   let filled = 0;
-  const reader = new Blob([...chunks])
-    .stream()
-    .pipeThrough(new DecompressionStream("deflate"))
-    .getReader();
+  const compressed = new ReadableStream<Uint8Array<ArrayBuffer>>({
+    pull(controller) {
+      const { done, value } = pieces.next();
+      if (done === true) controller.close();
+      else controller.enqueue(value);
+    },
+  });
+  const reader = compressed.pipeThrough(new DecompressionStream("deflate")).getReader();
   try {
     while (filled < byteCount) {
       const { done, value } = await reader.read();
@@ -350,10 +360,10 @@ function readSamples16(bytes: Uint8Array, bigEndian: boolean, step = 2): Uint16A
 }
 
 function checkDimensions(width: number, height: number, pixelLimit: number): void {
-  const isValidSide = (side: number): boolean => Number.isSafeInteger(side) && side >= 1;
+  const isValidSide = (side: number): boolean => side >= 1 && side <= maxSide;
   if (isValidSide(width) && isValidSide(height) && width * height <= pixelLimit) return;
   throw new GreyError(
-    `A picture of ${width}x${height} cannot be shown: expected 1 to ${pixelLimit} pixels`,
+    `A picture of ${width}x${height} cannot be shown: expected 1 to ${pixelLimit} pixels, and sides of 1 to ${maxSide}`,
   );
 }
 

@@ -4,9 +4,9 @@
  */
 import { FramesError } from "../../errors.ts";
 import type { RawShape } from "../../frame.ts";
-import type { Converter } from "./converter.ts";
+import type { Converter, FrameToConvert } from "./converter.ts";
 import type { NewestFrameCache, CachedFrame } from "./newest-frames.ts";
-import type { SourceStats } from "../live/source-stats.ts";
+import type { NewestFrame, SourceStats } from "../live/source-stats.ts";
 import type { LiveSources } from "../live/live-sources.ts";
 import { mediaType, toDecimalSeconds } from "../media-type.ts";
 
@@ -15,6 +15,9 @@ const conversionIntervalMs = 1000 / 30;
 
 /** Time since the last request after which an entry is removed. */
 const cacheTtlMs = 10_000;
+
+/** Size limit of all parts that are kept for the next client. */
+const maxCacheBytes = 16 << 20;
 
 /** MJPEG boundary. Sent directly after each frame, because browsers show a frame only then. */
 export const mjpegBoundary = "frame";
@@ -29,8 +32,9 @@ export interface MjpegPart {
 }
 
 interface JpegCacheEntry {
-  latest: { readonly cached: CachedFrame; readonly part: MjpegPart | FramesError } | undefined;
-  pending: Promise<MjpegPart | FramesError> | undefined;
+  latest: { readonly newest: NewestFrame; readonly part: MjpegPart | FramesError } | undefined;
+  /** Conversions by key, so that no viewer waits for the turn of another key. */
+  readonly pending: Map<string, Promise<MjpegPart | FramesError | undefined>>;
   convertedAt: number;
   lastUsedAt: number;
 }
@@ -39,6 +43,7 @@ export class JpegCache {
   readonly #newestFrames: NewestFrameCache;
   readonly #converter: Converter;
   readonly #liveSources: LiveSources;
+  /** Entries in order of use, most recent last. */
   readonly #entries = new Map<SourceStats, JpegCacheEntry>();
   readonly #unsubscribeTick: () => void;
 
@@ -52,66 +57,129 @@ export class JpegCache {
   /**
    * Returns the newest frame of a source, or the error if it cannot be converted.
    * Undefined if the frame was removed from the store.
+   *
+   * @param keyId id of the viewer's key
+   * @throws {FramesError} `full` if too many pictures of this key wait
    */
-  async newest(stats: SourceStats): Promise<MjpegPart | FramesError | undefined> {
+  async newest(stats: SourceStats, keyId: string): Promise<MjpegPart | FramesError | undefined> {
     const entry = this.#touchEntry(stats);
     const minSerial = stats.frames;
     for (;;) {
-      const pending = await entry.pending;
+      const pending = await entry.pending.get(keyId);
       // A conversion started before the newest frame arrived is of an older frame.
       if (pending instanceof FramesError || (pending !== undefined && pending.serial >= minSerial))
         return pending;
-      const cached = await this.#newestFrames.newest(stats);
-      if (cached === undefined) return undefined;
-      if (entry.latest?.cached === cached) return entry.latest.part;
-      if (entry.pending !== undefined) continue;
-      entry.pending = this.#createPart(entry, cached).finally(() => (entry.pending = undefined));
-      return await entry.pending;
+      if (entry.pending.has(keyId)) continue;
+      const part = this.#createPart(entry, stats, keyId);
+      entry.pending.set(keyId, part);
+      return await part.finally(() => entry.pending.delete(keyId));
     }
   }
 
   #touchEntry(stats: SourceStats): JpegCacheEntry {
     let entry = this.#entries.get(stats);
     if (entry === undefined) {
-      entry = { latest: undefined, pending: undefined, convertedAt: -Infinity, lastUsedAt: 0 };
-      this.#entries.set(stats, entry);
+      entry = { latest: undefined, pending: new Map(), convertedAt: -Infinity, lastUsedAt: 0 };
     }
     entry.lastUsedAt = this.#liveSources.now;
+    this.#entries.delete(stats);
+    this.#entries.set(stats, entry);
     return entry;
   }
 
-  async #createPart(entry: JpegCacheEntry, cached: CachedFrame): Promise<MjpegPart | FramesError> {
-    const part = isJpeg(cached.bytes)
-      ? encodePart(cached, cached.bytes)
-      : await this.#convert(entry, cached);
-    entry.latest = { cached, part };
-    return part;
+  /** Reads the newest frame, and converts it if it is no JPEG. */
+  async #createPart(
+    entry: JpegCacheEntry,
+    stats: SourceStats,
+    keyId: string,
+  ): Promise<MjpegPart | FramesError | undefined> {
+    const part = await this.#readPart(entry, stats);
+    return part === "no-jpeg" ? await this.#convertPart(entry, stats, keyId) : part;
   }
 
-  async #convert(entry: JpegCacheEntry, cached: CachedFrame): Promise<MjpegPart | FramesError> {
+  async #readPart(entry: JpegCacheEntry, stats: SourceStats) {
+    const cached = await this.#newestFrames.newest(stats);
+    if (cached === undefined) return undefined;
+    if (entry.latest?.newest === cached.newest) return entry.latest.part;
+    if (!isJpeg(cached.bytes)) return "no-jpeg";
+    return this.#keep(entry, cached.newest, encodePart(cached, cached.bytes));
+  }
+
+  /** Reads the frame again in its turn, so that waiting frames take no memory. */
+  async #convertPart(
+    entry: JpegCacheEntry,
+    stats: SourceStats,
+    keyId: string,
+  ): Promise<MjpegPart | FramesError | undefined> {
     const waitMs = entry.convertedAt + conversionIntervalMs - performance.now();
     if (waitMs > 0) await Bun.sleep(waitMs);
     entry.convertedAt = performance.now();
-    const jpeg = await this.toJpeg(cached.bytes, cached.newest.raw, cached.newest.frame.name);
-    return jpeg instanceof FramesError ? jpeg : encodePart(cached, jpeg);
+    let frame: Pick<CachedFrame, "newest" | "serial"> | undefined;
+    const jpeg = await this.toJpeg(keyId, async () => {
+      const cached = await this.#newestFrames.newest(stats);
+      // The turn of another key came first.
+      if (cached === undefined || cached.newest === entry.latest?.newest) return undefined;
+      const { newest, serial, bytes } = cached;
+      frame = { newest, serial };
+      return { bytes, raw: newest.raw, name: newest.frame.name };
+    });
+    if (frame === undefined || jpeg === undefined) return entry.latest?.part;
+    const part = jpeg instanceof FramesError ? jpeg : encodePart(frame, jpeg);
+    return this.#keep(entry, frame.newest, part);
   }
 
-  /** Converts a frame to JPEG, or returns the error that prevents it. */
-  async toJpeg(bytes: Uint8Array<ArrayBuffer>, raw: RawShape | undefined, name: string) {
-    if (isJpeg(bytes)) return bytes;
-    const { jpeg, failure } = await this.#converter.convert(bytes, raw);
-    if (jpeg !== undefined) return jpeg;
+  #keep(entry: JpegCacheEntry, newest: NewestFrame, part: MjpegPart | FramesError) {
+    entry.latest = { newest, part };
+    this.#evict(entry);
+    return part;
+  }
+
+  /**
+   * Converts a frame to JPEG, or returns the error that prevents it; undefined if it was removed.
+   *
+   * @param keyId id of the viewer's key
+   * @param read reads the frame when its turn has come
+   * @throws {FramesError} `full` if too many pictures of this key wait
+   */
+  async toJpeg(
+    keyId: string,
+    read: () => Promise<(FrameToConvert & { readonly name: string }) | undefined>,
+  ): Promise<Uint8Array<ArrayBuffer> | FramesError | undefined> {
+    let original: Uint8Array<ArrayBuffer> | undefined;
+    let name = "";
+    let raw: RawShape | undefined;
+    const result = await this.#converter.convert(keyId, async () => {
+      const frame = await read();
+      if (frame === undefined) return undefined;
+      ({ name, raw } = frame);
+      if (isJpeg(frame.bytes)) original = frame.bytes;
+      return original === undefined ? { bytes: frame.bytes, raw } : undefined;
+    });
+    if (result === undefined) return original;
+    if (result.jpeg !== undefined) return result.jpeg;
     const format = raw === undefined ? mediaType(name, raw) : `raw ${raw.format}`;
     return new FramesError(
       "unreadable",
-      `Cannot show ${JSON.stringify(name)} (${format}) as JPEG: ${failure}; …/latest sends the stored bytes`,
+      `Cannot show ${JSON.stringify(name)} (${format}) as JPEG: ${result.failure}; …/latest sends the stored bytes`,
     );
+  }
+
+  /** Removes the parts used least recently, but not the one of `current`. */
+  #evict(current: JpegCacheEntry): void {
+    let bytes = 0;
+    for (const { latest } of this.#entries.values()) bytes += partLength(latest?.part);
+    for (const entry of this.#entries.values()) {
+      if (bytes <= maxCacheBytes) return;
+      if (entry === current) continue;
+      bytes -= partLength(entry.latest?.part);
+      entry.latest = undefined;
+    }
   }
 
   #evictIdle(): void {
     const idleSince = this.#liveSources.now - cacheTtlMs;
     for (const [stats, entry] of this.#entries) {
-      if (entry.lastUsedAt < idleSince && entry.pending === undefined) this.#entries.delete(stats);
+      if (entry.lastUsedAt < idleSince && entry.pending.size === 0) this.#entries.delete(stats);
     }
   }
 
@@ -119,6 +187,10 @@ export class JpegCache {
     this.#unsubscribeTick();
     this.#converter.close();
   }
+}
+
+function partLength(part: MjpegPart | FramesError | undefined): number {
+  return part === undefined || part instanceof FramesError ? 0 : part.bytes.length;
 }
 
 function isJpeg(bytes: Uint8Array): boolean {

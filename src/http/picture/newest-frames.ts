@@ -2,13 +2,17 @@
 import { crc32 } from "../../common/checksum.ts";
 import type { StoreContents } from "../../store/store-contents.ts";
 import type { SourceStats, NewestFrame } from "../live/source-stats.ts";
+import { collectGarbage } from "./memory.ts";
 import type { LiveSources } from "../live/live-sources.ts";
 
 /** Size limit of a frame to be cached and shown live. */
 export const maxLiveFrameBytes = 32 << 20;
 
 /** Size limit of the cache. Above it, the least recently used entries are removed. */
-const maxCacheBytes = 128 << 20;
+const maxCacheBytes = maxLiveFrameBytes;
+
+/** Bytes of frames read at the same time, unless one frame is larger. */
+const maxReadingBytes = 16 << 20;
 
 /** Time since the last request after which an entry is removed. */
 const cacheTtlMs = 10_000;
@@ -35,6 +39,9 @@ export class NewestFrameCache {
   /** Entries in order of use, most recent last. */
   readonly #entries = new Map<SourceStats, FrameCacheEntry>();
   #bytes = 0;
+  #readingBytes = 0;
+  /** Reads that wait until others have ended, in order. */
+  readonly #waitingReads: (() => void)[] = [];
   readonly #unsubscribeTick: () => void;
 
   constructor(contents: StoreContents, liveSources: LiveSources) {
@@ -92,6 +99,11 @@ export class NewestFrameCache {
   async #load(stream: string, source: string, newest: NewestFrame, serial: number) {
     const { name, size } = newest.frame;
     if (size > maxLiveFrameBytes) return undefined;
+    while (this.#readingBytes > 0 && this.#readingBytes + size > maxReadingBytes) {
+      await new Promise<void>((resolve) => this.#waitingReads.push(resolve));
+    }
+    this.#readingBytes += size;
+    collectGarbage(size);
     try {
       const blob = this.#contents.blob({ stream, source, name, size });
       const bytes = await blob?.bytes();
@@ -101,6 +113,9 @@ export class NewestFrameCache {
     } catch {
       // The file was removed just now, so the previous frame remains the newest one.
       return undefined;
+    } finally {
+      this.#readingBytes -= size;
+      for (const resume of this.#waitingReads.splice(0)) resume();
     }
   }
 

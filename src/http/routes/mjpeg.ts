@@ -29,14 +29,16 @@ export async function handleMjpeg(
 ): Promise<Response> {
   const { liveSources, jpegCache } = context;
   const stats = liveSources.get(stream, source);
-  const firstPart = await createFirstPart(context, stream, source, stats);
+  const { keyId } = req.principal;
+  const firstPart = await createFirstPart(context, keyId, stream, source, stats);
   if (firstPart instanceof FramesError)
     return errorResponse(415, firstPart.code, firstPart.message);
   if (req.request.method === "HEAD") return new Response(null, { headers });
   const client = req.clients.add("mjpeg", req.principal);
+  const hasRoom = firstPart !== undefined && client.hasRoomFor(firstPart.length);
   req.setIdleTimeout(0);
   const liveStats = liveSources.getOrCreate(stream, source);
-  const body = new MjpegBody(liveStats, jpegCache, client, firstPart);
+  const body = new MjpegBody(liveStats, jpegCache, client, hasRoom ? firstPart : undefined);
   body.setUnsubscribe(liveSources.subscribe(liveStats, () => body.notify()));
   return new Response(createBody(client, body), { headers });
 }
@@ -47,12 +49,13 @@ export async function handleMjpeg(
  */
 async function createFirstPart(
   { contents, reader, jpegCache }: HttpContext,
+  keyId: string,
   stream: string,
   source: string,
   stats: SourceStats | undefined,
 ): Promise<Uint8Array | FramesError | undefined> {
   if (stats?.newest !== undefined) {
-    const part = await jpegCache.newest(stats);
+    const part = await jpegCache.newest(stats, keyId);
     // Only checks that the frame can be converted. `MjpegBody` produces its own parts.
     return part instanceof FramesError ? part : undefined;
   }
@@ -60,13 +63,20 @@ async function createFirstPart(
   if (stored === undefined && stats === undefined)
     throw notFound(`${stream} has no source ${source}`);
   if (stored === undefined || stored.size > maxLiveFrameBytes) return undefined;
-  const bytes = await contents.blob(stored)?.bytes();
-  if (bytes === undefined) return undefined;
-  const { session, crc32, raw } = stored;
-  const jpeg = await jpegCache.toJpeg(bytes, raw, stored.name);
-  if (jpeg instanceof FramesError) return jpeg;
+  const { session, crc32, raw, name } = stored;
+  const jpeg = await jpegCache.toJpeg(keyId, async () => {
+    const bytes = await contents.blob(stored)?.bytes();
+    return bytes === undefined ? undefined : { bytes, raw, name };
+  });
+  if (jpeg === undefined || jpeg instanceof FramesError) return jpeg;
   const newest = { frame: stored, session, crc32, raw, received: 0 };
   return encodePart({ newest, serial: 0 }, jpeg).bytes;
+}
+
+/** A viewer of a key with too many waiting pictures skips frames. */
+function skipIfFull(error: unknown): undefined {
+  if (!(error instanceof FramesError) || error.code !== "full") throw error;
+  return undefined;
 }
 
 class MjpegBody implements BodySource {
@@ -118,7 +128,9 @@ class MjpegBody implements BodySource {
         continue;
       }
       const seenFrames = this.#stats.frames;
-      const part = await this.#jpegCache.newest(this.#stats);
+      const part = await this.#jpegCache
+        .newest(this.#stats, this.#client.principal.keyId)
+        .catch(skipIfFull);
       // Skips a frame that was removed or cannot be converted.
       if (part === undefined || part instanceof FramesError) {
         this.#serial = seenFrames;

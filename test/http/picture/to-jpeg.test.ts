@@ -16,7 +16,7 @@ function blackPng(side: number, depth: number, colourType: number, samples: numb
 }
 
 async function convert(bytes: Uint8Array, raw?: RawShape) {
-  return await convertToJpeg({ id: 1, bytes: new Uint8Array(bytes), raw });
+  return await convertToJpeg(new Uint8Array(bytes), raw);
 }
 
 test("a picture of so many pixels that converting it would take too much memory is refused", async () => {

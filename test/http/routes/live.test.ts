@@ -1,9 +1,8 @@
 // Live output: MJPEG, events and the page's WebSocket. A slow client must not affect others.
 //
 // Covers: http/live/instrumented-store.ts, http/live/live-sources.ts, http/live/status.ts,
-//   http/picture/bitmap.ts, http/picture/converter-worker.ts, http/picture/converter.ts,
-//   http/picture/jpeg-cache.ts, http/picture/newest-frames.ts, http/picture/to-jpeg.ts,
-//   http/routes/events.ts, http/routes/live-socket.ts, http/routes/mjpeg.ts
+//   http/picture/bitmap.ts, http/picture/converter-worker.ts, http/picture/jpeg-cache.ts,
+//   http/picture/newest-frames.ts, http/picture/to-jpeg.ts, http/routes/events.ts, http/routes/live-socket.ts, http/routes/mjpeg.ts
 
 import { describe, expect, spyOn, test } from "bun:test";
 import { rmSync } from "node:fs";
