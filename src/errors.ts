@@ -1,3 +1,6 @@
+/** The table of all errors, and the class of errors that use it. */
+import { redact } from "./safe-text.ts";
+
 /**
  * The table of all errors: name, number on the wire (SPEC section 11; 0 if it is never sent), exit
  * status of the command (as rsync's), sentence, and whether a sender reconnects. Code decides by
@@ -203,12 +206,15 @@ export function truncateMessage(text: string): string {
   return text.slice(0, maxReasonLength);
 }
 
-/** An error that `frames` raises on purpose. `code` is its name in the table. */
+/**
+ * An error that `frames` raises on purpose. `code` is its name in the table. Secrets are removed from
+ * its message, because messages are printed, logged and sent to peers.
+ */
 export class FramesError extends Error {
   readonly code: ErrorName;
 
   constructor(code: ErrorName, message: string = errors[code].sentence, options?: ErrorOptions) {
-    super(message, options);
+    super(redact(message), options);
     this.name = "FramesError";
     this.code = code;
   }

@@ -86,7 +86,8 @@ const isModule = (name: string): boolean => !/\.(?:ts|html|md)$/.test(name);
 
 /** Folders and files at the top of `src`, lowest layer first. A layer imports lower layers only. */
 const layers = [
-  ["errors.ts", "version.ts"],
+  ["safe-text.ts", "version.ts"],
+  ["errors.ts"],
   ["frame.ts"],
   ["common"],
   ["wire"],

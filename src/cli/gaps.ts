@@ -2,7 +2,8 @@
 import { type ErrorName, errors } from "../errors.ts";
 import { type SequenceGap, readGaps } from "../store/journal/gaps.ts";
 import { type TableColumn, TablePrinter } from "./output/table.ts";
-import { printable, printJson, type Terminal } from "./output/terminal.ts";
+import { print, printJson, type Terminal } from "./output/terminal.ts";
+import { printable } from "../safe-text.ts";
 import { formatTime } from "./args/units.ts";
 
 /** Rows printed at a time, because a stream may have any number of gaps. */
@@ -46,7 +47,7 @@ export function listGaps(
   }
   if (json) return;
   if (count === 0) {
-    terminal.err(`${printable(stream)} has no gaps: no number is missing before the last\n`);
+    print(terminal, `${stream} has no gaps: no number is missing before the last`);
   } else {
     table.flush();
   }

@@ -7,7 +7,8 @@ import { type SourceSummary, listSources } from "../store/journal/source-list.ts
 import type { Arguments } from "./args/arguments.ts";
 import { listGaps } from "./gaps.ts";
 import { type TableColumn, TablePrinter } from "./output/table.ts";
-import { printable, printJson, type Terminal } from "./output/terminal.ts";
+import { print, printJson, type Terminal } from "./output/terminal.ts";
+import { printable } from "../safe-text.ts";
 import { formatBytes, formatTime } from "./args/units.ts";
 
 /** @throws {FramesError} `missing` if there is no store, or no such stream in it */
@@ -59,7 +60,7 @@ function listStore(
     return 0;
   }
   if (summaries.length === 0) {
-    terminal.err(`${printable(location)} has no frames yet\n`);
+    print(terminal, `${location} has no frames yet`);
     return 0;
   }
   const table = new TablePrinter(terminal, columns);

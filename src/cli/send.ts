@@ -14,7 +14,8 @@ import type { Arguments } from "./args/arguments.ts";
 import { keyOptions } from "./args/key-options.ts";
 import { exitCodeOf } from "./output/exit-code.ts";
 import { SendOutput } from "./output/send-output.ts";
-import { printable, print, printJson, type Terminal } from "./output/terminal.ts";
+import { print, printJson, type Terminal } from "./output/terminal.ts";
+import { printable } from "../safe-text.ts";
 import { formatBytes, formatCount, parseTime } from "./args/units.ts";
 import type { OnReportRequest, StopSignals } from "./stop-signals.ts";
 

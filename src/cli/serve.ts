@@ -2,6 +2,7 @@
 import { isAnyAddress } from "../common/any-address.ts";
 import { FramesError } from "../errors.ts";
 import { formatAddress, isLoopback, parseAddress, reachableHosts } from "../net/address.ts";
+import { printable } from "../safe-text.ts";
 import type { ServeEvent, StoredEvent } from "../server/serve-event.ts";
 import { defaultKeyFile, createFirstKey } from "../keys/key-file.ts";
 import { passedSocket, SystemdNotifier } from "../net/systemd.ts";
@@ -238,7 +239,9 @@ function showFirstKey({ key, keyFile }: ServeOptions, terminal: Terminal): void 
   const path = defaultKeyFile();
   const created = createFirstKey(path, "default");
   if (created === undefined) return;
-  print(terminal, `A key was made in ${path}${terminal.isLive ? `: ${created.text}` : ""}`);
+  if (!terminal.isLive) return print(terminal, `A key was made in ${path}`);
+  // `print` would hide the key.
+  terminal.err(`A key was made in ${printable(path)}: ${created.text}\n`);
 }
 
 function tlsOptions(args: Arguments): Pick<ServeOptions, "tls"> {

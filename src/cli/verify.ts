@@ -11,7 +11,8 @@ import {
 import { verifyBucket } from "../store/verify/verify-bucket.ts";
 import type { Arguments } from "./args/arguments.ts";
 import { ProgressDisplay } from "./output/progress.ts";
-import { printable, print, printJson, type Terminal } from "./output/terminal.ts";
+import { print, printJson, type Terminal } from "./output/terminal.ts";
+import { printable, redact } from "../safe-text.ts";
 import { formatBytes, formatCount } from "./args/units.ts";
 
 /**
@@ -93,7 +94,7 @@ function verifyProgress(total: number, frames: number, bytes: number) {
 }
 
 function findingLine({ kind, what, why }: Finding): string {
-  return `${kind.padEnd(7)}  ${printable(what)}: ${printable(why)}`;
+  return `${kind.padEnd(7)}  ${printable(what)}: ${printable(redact(why))}`;
 }
 
 /** What is wrong with stored frames, such as `3 damaged`. Losses are not: those were never stored. */

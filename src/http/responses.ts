@@ -1,5 +1,6 @@
 /** Builds HTTP responses and adds the headers that all of them have. */
 import { type ErrorName, FramesError } from "../errors.ts";
+import { redact, safeJson } from "../safe-text.ts";
 
 /** Forbids a browser everything. Applies to all responses but the page. */
 const defaultPolicy = "default-src 'none'; sandbox; frame-ancestors 'none'";
@@ -41,11 +42,9 @@ export function jsonResponse(
   });
 }
 
-/** Serializes a value as JSON. BigInt values become strings, because they can exceed 2^53. */
+/** Serializes a value as JSON without secrets in its messages. BigInt values become strings. */
 export function toJson(value: unknown): string {
-  return JSON.stringify(value, (_, item: unknown) =>
-    typeof item === "bigint" ? String(item) : item,
-  );
+  return safeJson(value, (name, text) => (name === "message" ? redact(text) : text));
 }
 
 /** Creates the JSON response of an error. */

@@ -7,6 +7,7 @@
 import { ptr } from "bun:ffi";
 import { libraryNames, openCLibrary } from "../common/c-library.ts";
 import { FramesError, systemSentence } from "../errors.ts";
+import { printable, redact } from "../safe-text.ts";
 import type { Address } from "./address.ts";
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -97,7 +98,7 @@ export class SystemdNotifier {
 
   /** Reports that the server accepts connections. */
   ready(status: string): void {
-    this.#send(`READY=1\nSTATUS=${status}`);
+    this.#send(`READY=1\n${statusLine(status)}`);
   }
 
   /** Reports that the configuration is being read again. `ready` reports the end. */
@@ -111,7 +112,7 @@ export class SystemdNotifier {
 
   /** Reports that the server is about to end. */
   stopping(status: string): void {
-    this.#send(`STOPPING=1\nSTATUS=${status}`);
+    this.#send(`STOPPING=1\n${statusLine(status)}`);
   }
 
   #send(text: string): void {
@@ -132,6 +133,14 @@ export class SystemdNotifier {
       new FramesError("usage", "Cannot notify systemd: NOTIFY_SOCKET does not accept messages"),
     );
   }
+}
+
+/**
+ * Formats the assignment of a status. A line break, as in the path of a store, would begin another
+ * assignment.
+ */
+export function statusLine(status: string): string {
+  return `STATUS=${printable(redact(status))}`;
 }
 
 /** The first descriptor that systemd passes. */

@@ -1,7 +1,7 @@
 /** Test cases of hostile servers: what each sends, and how `frames send` must react. */
 import { describe, expect, test } from "bun:test";
 
-import { printable } from "../../src/cli/output/terminal.ts";
+import { printable } from "../../src/safe-text.ts";
 import { type ErrorName, errors } from "../../src/errors.ts";
 import { type } from "../wire/vectors.ts";
 import { json, type Outcome, type Script, sendTo, three, welcome } from "./scripted-server.ts";

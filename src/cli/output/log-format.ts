@@ -1,5 +1,6 @@
 /** Formats lines on standard error: as text, for systemd's journal, or as JSON. */
 import { fstatSync } from "node:fs";
+import { printable, redact, safeJson } from "../../safe-text.ts";
 
 /** `journal` lines begin with a priority (sd-daemon(3)); `json` lines are one object each. */
 export type LogStyle = "text" | "journal" | "json";
@@ -21,41 +22,26 @@ export interface LogLine {
 /** Priorities of syslog(3). */
 const priorities: Record<LogLevel, number> = { error: 3, warning: 4, info: 6, debug: 7 };
 
-// Terminals execute control characters, and bidirectional ones can make a line read differently.
-const unprintable = /[\p{Cc}\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu;
+/** Fields of JSON that hold the exact names of frames, or a key that the user asked for. */
+const exactFields = new Set(["name", "source", "stream", "key"]);
 
-/** Escapes all characters of `text` that would control a terminal. */
-export function printable(text: string): string {
-  return text.replace(unprintable, (character) => {
-    const code = character.codePointAt(0)!;
-    return code < 0x100
-      ? `\\x${code.toString(16).padStart(2, "0")}`
-      : `\\u${code.toString(16).padStart(4, "0")}`;
-  });
-}
-
-/** Formats `value` as one line of JSON, safe for a terminal; bigints become decimal strings. */
+/** Formats `value` as one line of JSON, safe for a terminal and without secrets. */
 export function jsonLine(value: Readonly<Record<string, unknown>>): string {
-  const json = JSON.stringify(value, (_, item: unknown) =>
-    typeof item === "bigint" ? String(item) : item,
-  );
-  // JSON.stringify leaves some of these characters unescaped.
-  const safe = json.replace(unprintable, (character) => {
-    return `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
-  });
-  return `${safe}\n`;
+  const json = safeJson(value, (name, text) => (exactFields.has(name) ? text : redact(text)));
+  return `${json}\n`;
 }
 
-/** Formats a line in the given style, with the line feed. */
+/** Formats a line in the given style, with the line feed and without secrets. */
 export function formatLogLine(style: LogStyle, line: LogLine, now: Date): string {
   const { level, type, text, hasTime = false, fields = {} } = line;
   const time = now.toISOString();
+  const shown = printable(redact(text));
   switch (style) {
     case "text":
-      return `${hasTime ? `${time} ` : ""}${printable(text)}\n`;
+      return `${hasTime ? `${time} ` : ""}${shown}\n`;
     case "journal":
       // The journal records the time itself.
-      return `<${priorities[level]}>${printable(text)}\n`;
+      return `<${priorities[level]}>${shown}\n`;
     case "json":
       return jsonLine({ time, level, type, message: text, ...fields });
   }

@@ -1,7 +1,8 @@
 /** Shows the progress of a transfer: live lines on a terminal, else one line every 10 s. */
 import type { SourceProgress } from "../../protocol/progress.ts";
 import type { LogLevel } from "./log-format.ts";
-import { printable, print, type Terminal } from "./terminal.ts";
+import { print, type Terminal } from "./terminal.ts";
+import { printable } from "../../safe-text.ts";
 import { formatBytes, formatCount, formatDuration } from "../args/units.ts";
 
 /** Intervals between redraws on a terminal, and between lines elsewhere. */

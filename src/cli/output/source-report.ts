@@ -1,6 +1,6 @@
 /** Report on each source of a transfer: frames captured and delivered, gaps, and delays. */
 import type { SourceReport } from "../../client/undelivered.ts";
-import { printable } from "./terminal.ts";
+import { printable } from "../../safe-text.ts";
 import { formatCount } from "../args/units.ts";
 
 /** Ranges of dropped numbers listed in a line. */

@@ -1,6 +1,7 @@
 /** Writes received frames to standard output, at the speed of its reader. */
 import { write, writev } from "node:fs";
 import { FramesError, systemCode, systemSentence } from "../../errors.ts";
+import { printable, safeJson } from "../../safe-text.ts";
 import type { ReceivedFrame } from "../../client/callback-sink.ts";
 
 const stdoutFd = 1;
@@ -46,8 +47,11 @@ export class StdoutFrames {
   }
 }
 
-/** Formats the header lines of a part; an empty line ends them. */
-function partHeader(frame: ReceivedFrame): Buffer {
+/**
+ * Formats the header lines of a part; an empty line ends them. Text of the peer begins no line of its
+ * own: it is escaped as for a terminal.
+ */
+export function partHeader(frame: ReceivedFrame): Buffer {
   const { source, sequence, captured, name, session, bytes, raw, metadata } = frame;
   const nanoseconds = String(captured < 0n ? -captured : captured).padStart(10, "0");
   const seconds = `${nanoseconds.slice(0, -9)}.${nanoseconds.slice(-9)}`;
@@ -63,8 +67,8 @@ function partHeader(frame: ReceivedFrame): Buffer {
   ];
   if (raw !== undefined) lines.push(`X-Raw: ${raw.width}x${raw.height}:${raw.format}`);
   // Parse and format again, because the text may contain line feeds.
-  if (metadata !== "") lines.push(`X-Metadata: ${JSON.stringify(JSON.parse(metadata))}`);
-  return Buffer.from(`${lines.join("\r\n")}\r\n\r\n`);
+  if (metadata !== "") lines.push(`X-Metadata: ${safeJson(JSON.parse(metadata))}`);
+  return Buffer.from(`${lines.map(printable).join("\r\n")}\r\n\r\n`);
 }
 
 /** Writes in Bun's thread pool, so that a full pipe does not block the event loop. */

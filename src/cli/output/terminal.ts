@@ -8,11 +8,9 @@ import {
   type LogLevel,
   type LogLine,
   type LogStyle,
-  printable,
 } from "./log-format.ts";
 import { LogWriter } from "./log-writer.ts";
-
-export { printable } from "./log-format.ts";
+import { printable, redact } from "../../safe-text.ts";
 
 /** Where a command writes. */
 export interface Terminal {
@@ -143,7 +141,7 @@ export function printError(terminal: Terminal, text: string, code?: ErrorName): 
     return printLine(terminal, { level: "error", type: "error", text, fields });
   }
   const [start, end] = terminal.colours ? ["\x1b[31m", "\x1b[0m"] : ["", ""];
-  terminal.err(`${start}frames:${end} ${printable(text)}\n`);
+  terminal.err(`${start}frames:${end} ${printable(redact(text))}\n`);
 }
 
 /** Prints a JSON object to standard output, on one line; bigints become decimal strings. */

@@ -1,5 +1,6 @@
 /** The most recent problems, with repeated ones merged. */
 import type { ErrorName } from "../../errors.ts";
+import { redact } from "../../safe-text.ts";
 
 /** An error that a user should see. */
 export interface Problem {
@@ -55,7 +56,7 @@ export class ProblemLog {
     const problem = {
       time: BigInt(now) * 1_000_000n,
       code,
-      message: `${message.slice(0, maxMessageLength)}${suffix}`,
+      message: `${redact(message).slice(0, maxMessageLength)}${suffix}`,
       stream: stream ?? null,
       source: source ?? null,
     };

@@ -1,4 +1,5 @@
 /** `/metrics`: Prometheus text format 0.0.4. */
+import { printable } from "../../safe-text.ts";
 import type { RouteRequest } from "../request.ts";
 import type { HttpContext } from "../context.ts";
 import { delayBucketsSeconds, type SourceStats } from "../live/source-stats.ts";
@@ -39,8 +40,13 @@ class Metric {
   }
 }
 
-function escapeLabel(text: string): string {
-  return text.replaceAll("\\", "\\\\").replaceAll('"', '\\"').replaceAll("\n", "\\n");
+/**
+ * Escapes a label's value. Some readers end a line at other control characters too, so these are
+ * shown in their printable form.
+ */
+export function escapeLabel(text: string): string {
+  const lines = text.split("\n").map(printable).join("\n");
+  return lines.replaceAll("\\", "\\\\").replaceAll('"', '\\"').replaceAll("\n", "\\n");
 }
 
 export async function handleMetrics(req: RouteRequest, context: HttpContext): Promise<Response> {

@@ -1,6 +1,7 @@
 /** Routes a request by its path. */
 import { FramesError } from "../../errors.ts";
 import type { FrameRecord } from "../../store/journal/journal-reader.ts";
+import { printable } from "../../safe-text.ts";
 import { notFound, errorResponse } from "../responses.ts";
 import { handleEvents } from "./events.ts";
 import type { RouteRequest } from "../request.ts";
@@ -89,7 +90,7 @@ function textResponse(text: string, status = 200): Response {
 function handleReady({ principal }: RouteRequest, { storeError }: HttpContext): Response {
   if (storeError === undefined) return textResponse("ok\n");
   const reason = principal.canReadAll ? storeError.message : "The store cannot be written";
-  return textResponse(`${reason}\n`, 503);
+  return textResponse(`${printable(reason)}\n`, 503);
 }
 
 function handleLiveSocket(req: RouteRequest, context: HttpContext): Response | undefined {

@@ -1,12 +1,12 @@
 import { describe, expect, test } from "bun:test";
 import {
   type OverflowPolicy,
-  printable,
   print,
   printError,
   printJson,
   type Terminal,
 } from "../../../src/cli/output/terminal.ts";
+import { printable } from "../../../src/safe-text.ts";
 
 /** A terminal that records its output. */
 function fakeTerminal(colours = false): Terminal & { shown: { out: string; err: string } } {

@@ -4,6 +4,7 @@ import { expect, test } from "bun:test";
 import { mkdirSync, renameSync } from "node:fs";
 import { join } from "node:path";
 import { send } from "frames";
+import { escapeLabel } from "../../../src/http/routes/metrics.ts";
 import { Camera, startViewed } from "../../helper/viewing.ts";
 
 interface Family {
@@ -144,4 +145,19 @@ test("the health routes say whether the server is alive and whether it can store
   expect(answer.status).toBe(503);
   expect(await answer.text()).toMatch(/was deleted/);
   expect((await viewed.get("/healthz")).status).toBe(200);
+});
+
+test("a label holds no line break and no control character, whatever a name is", () => {
+  expect(escapeLabel('a "b" \\')).toBe(String.raw`a \"b\" \\`);
+  for (const name of [
+    'x"} 1\nframes_ready 0',
+    "a\r\nb\x85c\u2028d",
+    "\0\x1b[2J\u202e",
+    '\\"\n\\',
+  ]) {
+    const label = escapeLabel(name);
+    expect(label).not.toMatch(/[\p{Cc}\u2028\u2029\u202a-\u202e]/u);
+    // No quote or backslash is left that does not belong to an escape.
+    expect(label).toMatch(/^(?:[^"\\]|\\["\\n])*$/);
+  }
 });

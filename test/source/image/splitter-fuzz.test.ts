@@ -66,7 +66,7 @@ function wrongWith(input: Uint8Array, largest: number, found: Split): string | u
   }
   for (const { code, message } of found.errors) {
     if (!["unreadable", "too-large"].includes(code)) return `an error is ${code}`;
-    if (!/^[\x20-\x7e]+$/.test(message)) return "an error has strange characters";
+    if (!/^[\x20-\x7e…]+$/.test(message)) return "an error has strange characters";
   }
   if (found.errors.length > 0) return undefined;
   if (found.frames.length === 0) return "it gave nothing";
