@@ -9,6 +9,7 @@ import type {
   RawShape,
   SourceStore,
 } from "../frame.ts";
+import { checkPathPart, sourceFolderPath } from "../store/name-rules.ts";
 
 /** A complete received frame, its checksum verified. */
 export interface ReceivedFrame {
@@ -104,7 +105,9 @@ export class CallbackSink implements ReceiveTarget {
     return false;
   }
 
-  checkNames(_stream: string, source: string): void {
+  /** The names of a hostile server are refused as a directory refuses them. */
+  checkNames(stream: string, source: string): void {
+    sourceFolderPath(stream, source, false);
     this.#source ??= source;
     this.checkSources([this.#source, source]);
   }
@@ -136,6 +139,7 @@ export class CallbackSink implements ReceiveTarget {
   #begin(origin: SourceInfo, description: FrameDescription): FrameWriter {
     const { source, session, raw } = origin;
     const { name, sequence, captured, metadata, size } = description;
+    checkPathPart(name, false);
     const key = `${source} ${session} ${sequence} ${name}`;
     if (this.#recent.has(key)) {
       this.#recent.set(key, this.#cursorCount);

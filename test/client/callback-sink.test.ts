@@ -58,3 +58,21 @@ test("a callback sink is full while bytes wait for its callback", async () => {
   await Bun.sleep(0);
   expect(output.isFull).toBe(false);
 });
+
+test("names of a hostile server are refused, as they are for a directory", () => {
+  const output = new CallbackSink(() => {}, false);
+  for (const source of ["a\r\nX-Sequence: 9", "..", "a/../b", "", "a\0", "/etc"]) {
+    expect(() => output.checkNames("s", source)).toThrow(
+      expect.objectContaining({ code: "bad-name" }),
+    );
+  }
+  expect(() => output.checkNames("s\n", "a")).toThrow(
+    expect.objectContaining({ code: "bad-name" }),
+  );
+  const frame = { sequence: 1, captured: 1n, size: 1, metadata: "" };
+  for (const name of ["1.jpg\r\nContent-Length: 0", "../1", "\x1b[2J", ""]) {
+    expect(() => output.open(origin).begin({ ...frame, name })).toThrow(
+      expect.objectContaining({ code: "bad-name" }),
+    );
+  }
+});
