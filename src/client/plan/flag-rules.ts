@@ -1,6 +1,5 @@
 /** The table of the options that only some kinds of source can honour. */
 import { FramesError } from "../../errors.ts";
-import { printableInput } from "../../source/media/ffmpeg.ts";
 import type { PlanOptions } from "./options.ts";
 
 /** Kinds of source, with how messages name one and several. */
@@ -21,6 +20,8 @@ export type SourceKind = keyof typeof kindNames;
 export interface SourceInput {
   /** Its path, or the name that a program gave it. */
   readonly path: string;
+  /** Name in messages, if the path must not be shown. */
+  readonly shownAs?: string | undefined;
   readonly kind: SourceKind;
   /** Name of the source; `undefined` if it is found later. */
   readonly name: string | undefined;
@@ -115,12 +116,12 @@ function isFree(value: unknown, { freeValue }: FlagRule): boolean {
   return value.slice(value.lastIndexOf("=") + 1) === freeValue;
 }
 
-function ruleError({ flag, kinds }: FlagRule, { path, kind }: SourceInput): FramesError {
+function ruleError({ flag, kinds }: FlagRule, { path, kind, shownAs }: SourceInput): FramesError {
   const allowed = kinds.map((one) => kindNames[one][1]);
   const last = allowed.pop()!;
   const list = allowed.length === 0 ? last : `${allowed.join(", ")} and ${last}`;
   return new FramesError(
     "usage",
-    `Cannot use ${flag} with ${printableInput(path)}: it is ${kindNames[kind][0]}, and ${flag} is for ${list}; leave ${flag} out`,
+    `Cannot use ${flag} with ${shownAs ?? path}: it is ${kindNames[kind][0]}, and ${flag} is for ${list}; leave ${flag} out`,
   );
 }

@@ -1,5 +1,6 @@
 /** Runs ffmpeg and ffprobe, and reads their output and their last messages. */
 import { FramesError } from "../../errors.ts";
+import { printable, redact, secretVariables } from "../../safe-text.ts";
 import { type LostPacket, type Packet, PacketParser } from "./packets.ts";
 
 /** Time in which a stopped program must exit before it is killed, in milliseconds. */
@@ -32,6 +33,8 @@ export interface FfmpegOptions {
   readonly stallTimeoutMs: number;
   /** Stops ffmpeg. */
   readonly signal: AbortSignal;
+  /** Text for standard input. */
+  readonly script?: string | undefined;
 }
 
 /**
@@ -49,15 +52,15 @@ const teeOutput = "[f=framecrc:flush_packets=1]pipe:1|[f=rawvideo:flush_packets=
  */
 export async function* runFfmpeg(
   args: readonly string[],
-  { maxPacketBytes, stallTimeoutMs, signal }: FfmpegOptions,
+  { maxPacketBytes, stallTimeoutMs, signal, script }: FfmpegOptions,
 ): AsyncGenerator<Packet | LostPacket, FfmpegResult> {
   const common = ["-nostdin", "-nostats", "-hide_banner", "-loglevel", "level+warning"];
-  const child = spawnProgram("ffmpeg", [...common, ...args, "-f", "tee", teeOutput]);
+  const child = spawnProgram("ffmpeg", [...common, ...args, "-f", "tee", teeOutput], script);
   const reader = child.stdout.getReader();
   let hasStalled = false;
   let hasEnded = false;
   let wasStopped = false;
-  const log = collectStderr(child.stderr, () => wasStopped);
+  const log = collectStderr(child.stderr, () => wasStopped, script !== undefined);
   const stop = (): void => {
     wasStopped = true;
     // Close the pipe too, because ffmpeg ignores the signal while it is blocked in a write.
@@ -90,6 +93,14 @@ export async function* runFfmpeg(
   return { failure, message: last, hasErrors };
 }
 
+/** Options of `runFfprobe`. */
+export interface FfprobeOptions {
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal;
+  /** Text for standard input. */
+  readonly script?: string | undefined;
+}
+
 /**
  * Runs ffprobe and returns its JSON output.
  *
@@ -100,12 +111,12 @@ export async function* runFfmpeg(
 export async function runFfprobe(
   args: readonly string[],
   name: string,
-  { timeoutMs, signal }: { readonly timeoutMs: number; readonly signal?: AbortSignal },
+  { timeoutMs, signal, script }: FfprobeOptions,
 ): Promise<unknown> {
   const common = ["-hide_banner", "-loglevel", "level+error", "-of", "json"];
-  const child = spawnProgram("ffprobe", [...common, ...args]);
+  const child = spawnProgram("ffprobe", [...common, ...args], script);
   let hasTimedOut = false;
-  const log = collectStderr(child.stderr, () => hasTimedOut);
+  const log = collectStderr(child.stderr, () => hasTimedOut, script !== undefined);
   const stop = (): void => child.kill();
   const timer = setTimeout(() => {
     hasTimedOut = true;
@@ -133,16 +144,14 @@ export async function runFfprobe(
   return JSON.parse(text);
 }
 
-/** Returns a path or URL safe to display: without control characters and without credentials. */
-export function printableInput(text: string): string {
-  return text
-    .replace(/[\p{Cc}\p{Cf}\u2028\u2029]+/gu, " ")
-    .replace(/([a-z][a-z0-9+.-]*:\/\/)[^\s/@]*@/gi, "$1…@");
-}
+type Child = Bun.Subprocess<"ignore" | Uint8Array, "pipe", "pipe">;
 
-type Child = Bun.Subprocess<"ignore", "pipe", "pipe">;
-
-function spawnProgram(program: "ffmpeg" | "ffprobe", args: readonly string[]): Child {
+/** @param script text for standard input */
+function spawnProgram(
+  program: "ffmpeg" | "ffprobe",
+  args: readonly string[],
+  script: string | undefined,
+): Child {
   const path = Bun.which(program, { PATH: process.env["PATH"] ?? "" });
   if (path === null) {
     throw new FramesError(
@@ -151,10 +160,10 @@ function spawnProgram(program: "ffmpeg" | "ffprobe", args: readonly string[]): C
     );
   }
   const env: Record<string, string | undefined> = { ...process.env, AV_LOG_FORCE_NOCOLOR: "1" };
-  // FFREPORT would make ffmpeg write a log file. FRAMES_KEY is a secret that it does not need.
-  for (const name of ["FFREPORT", "AV_LOG_FORCE_COLOR", "FRAMES_KEY"]) delete env[name];
+  // FFREPORT would make ffmpeg write a log file. It needs no secrets of this process.
+  for (const name of ["FFREPORT", "AV_LOG_FORCE_COLOR", ...secretVariables]) delete env[name];
   return Bun.spawn([path, ...args], {
-    stdin: "ignore",
+    stdin: script === undefined ? "ignore" : Buffer.from(script),
     stdout: "pipe",
     stderr: "pipe",
     env,
@@ -183,10 +192,12 @@ interface StderrSummary {
  * Reads the log of a program to its end and returns the last messages.
  *
  * @param wasStopped returns whether the program was stopped; later messages concern only that
+ * @param hidesUrls whether URLs are left out, because any part of them may be a secret
  */
 async function collectStderr(
   stream: ReadableStream<Uint8Array>,
   wasStopped: () => boolean,
+  hidesUrls: boolean,
 ): Promise<StderrSummary> {
   const decoder = new TextDecoder();
   let rest = "";
@@ -194,7 +205,13 @@ async function collectStderr(
   let errors: LogMessage[] = [];
   const onLine = (line: string): void => {
     if (wasStopped()) return;
-    const plain = printableInput(line.replace(/^(?:\[[^\]\n]* @ 0x[0-9a-f]+\] )+/, "")).trim();
+    const text = line.replace(/^(?:\[[^\]\n]* @ 0x[0-9a-f]+\] )+/, "").trim();
+    const shown = hidesUrls ? text.replace(/[a-z][a-z0-9+.-]*:\/\/[^\s']+/gi, "the URL") : text;
+    // ffmpeg lists all formats that are allowed.
+    const plain = printable(redact(shown)).replace(
+      /Format not on whitelist '.*/,
+      "its format is not read, because it could make ffmpeg open other files",
+    );
     const [, level, sentence = plain] = /^\[(\w+)\] (.*)$/.exec(plain) ?? [];
     if (sentence === "") return;
     if (level === "error" || level === "fatal" || level === "panic") {

@@ -1,6 +1,7 @@
 /** Reads cameras that send MJPEG over HTTP, without ffmpeg, which refuses many of them. */
 import { asFramesError, FramesError } from "../../errors.ts";
-import { type FfmpegResult, printableInput } from "./ffmpeg.ts";
+import { printable, redact } from "../../safe-text.ts";
+import type { FfmpegResult } from "./ffmpeg.ts";
 import { MultipartSplitter } from "./multipart.ts";
 import type { LostPacket, Packet } from "./packets.ts";
 import type { VideoInfo } from "./probe.ts";
@@ -106,7 +107,7 @@ async function* readParts(
 
 /** Returns the message of an error without the credentials of the URL. */
 function failureText(error: unknown): string {
-  return printableInput(error instanceof Error ? error.message : String(error));
+  return printable(redact(error instanceof Error ? error.message : String(error)));
 }
 
 function stallMessage(stallTimeoutMs: number): string {
@@ -192,8 +193,9 @@ function digestAnswer(url: string, challenge: string): string | undefined {
   const clientNonce = crypto.randomUUID().replaceAll("-", "");
   const middle = isCounted ? `${nonce}:00000001:${clientNonce}:auth` : nonce;
   const response = hash(`${secret}:${middle}:${hash(`GET:${uri}`)}`);
+  const quotedUser = user.replace(/["\\]/g, String.raw`\$&`);
   const answer = [
-    `Digest username="${user}", realm="${realm}", nonce="${nonce}", uri="${uri}"`,
+    `Digest username="${quotedUser}", realm="${realm}", nonce="${nonce}", uri="${uri}"`,
     `response="${response}", algorithm=${algorithm}`,
   ];
   if (isCounted) answer.push(`qop=auth, nc=00000001, cnonce="${clientNonce}"`);

@@ -7,7 +7,7 @@ import type { Capture } from "../live/iterable-source.ts";
 import { type LostImage, type SplitFrame, Splitter } from "../image/splitter.ts";
 
 /** Containers that `Splitter` can split, by ffmpeg's names. */
-const splittableContainers = /^(?:mjpeg|image2|(?:jpeg|png|bmp|pbm|pgm|ppm|pam|pfm)_pipe)$/;
+const splittableContainers = /^(?:mjpeg|(?:jpeg|png|bmp|pbm|pgm|ppm|pam|pfm)_pipe)$/;
 
 /** Returns the reader for files of `container`, or `undefined` if only ffmpeg can read them. */
 export function imageFileReader(

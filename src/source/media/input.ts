@@ -20,11 +20,50 @@ const protocols = new Map<string, readonly string[]>([
   ["tcp", ["tcp"]],
 ]);
 
+/**
+ * Demuxers that read nothing but the bytes they are given, by ffmpeg's names. Playlists such as HLS,
+ * DASH, concat, SDP and numbered images would open other files, whatever the name of the file is.
+ */
+const plainFormats = [
+  ..."mov,mp4,m4a,3gp,3g2,mj2 matroska,webm avi mpegts mpeg mpegvideo flv asf ogg mxf nut".split(
+    " ",
+  ),
+  ..."yuv4mpegpipe h261 h263 h264 hevc m4v obu av1 ivf vc1 dirac cavsvideo dv mjpeg".split(" "),
+  ..."mjpeg_2000 mpjpeg smjpeg gif apng rm swf wtv gxf lxf nsv dhav ingenient image2pipe".split(
+    " ",
+  ),
+  // Without pictures, so that the message says that there is no video.
+  ..."wav w64 aiff caf aac flac mp3".split(" "),
+  ..."bmp dds dpx exr gem gif hdr j2k jpeg jpegls jpegxl pam pbm pcx pfm pgm pgmyuv pgx phm"
+    .split(" ")
+    .map((name) => `${name}_pipe`),
+  ..."photocd pictor png ppm psd qdraw qoi sgi sunrast tiff vbn webp xbm xpm xwd"
+    .split(" ")
+    .map((name) => `${name}_pipe`),
+];
+
+/** Demuxers for URLs. What a playlist may open is limited by the protocols. */
+const networkFormats = [...plainFormats, "hls", "dash", "rtsp", "sdp", "rtp", "live_flv"];
+
 /** Extensions of files that contain one image, which need no demuxing. */
 const imageExtensions = new Set([
   ...[".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".pbm", ".pgm", ".ppm", ".pnm", ".pam", ".pfm"],
   ...[".tif", ".tiff", ".webp", ".gif", ".jls", ".jp2", ".j2k", ".jxl", ".avif", ".heic", ".exr"],
-  ...[".dng", ".tga", ".qoi", ".hdr"],
+  ...[
+    ".dng",
+    ".tga",
+    ".qoi",
+    ".hdr",
+    ".mpo",
+    ".jps",
+    ".pcx",
+    ".sgi",
+    ".dpx",
+    ".xwd",
+    ".xbm",
+    ".xpm",
+  ],
+  ...[".ras", ".j2c", ".jpc", ".dds", ".psd"],
 ]);
 
 /** Extensions of videos. A path with one counts as a video even if the file does not exist. */
@@ -58,14 +97,28 @@ function statPath(path: string): Stats | undefined {
   }
 }
 
+/** @throws {FramesError} `usage`, without the URL, because a part after a space may be a password */
+function checkUrl(url: string): void {
+  if (!/[\s\p{Cc}]/u.test(url)) return;
+  throw new FramesError(
+    "usage",
+    "Cannot read the URL of a camera: it contains a space or a control character; write %20 for a space",
+  );
+}
+
 /**
  * Classifies `path`. Returns `undefined` for a directory, and for a missing path that is not named
  * like a video.
+ *
+ * @throws {FramesError} `usage` for a URL with spaces
  */
 export function parseInput(path: string): MediaInput | undefined {
   const protocol = /^([a-z][a-z0-9+.-]*):\/\//i.exec(path)?.[1]?.toLowerCase();
   const allowedProtocols = protocol === undefined ? undefined : protocols.get(protocol);
-  if (allowedProtocols !== undefined) return { kind: "url", url: path, allowedProtocols };
+  if (allowedProtocols !== undefined) {
+    checkUrl(path);
+    return { kind: "url", url: path, allowedProtocols };
+  }
   const stats = statPath(path);
   if (stats === undefined) {
     if (path.startsWith("/dev/video")) return { kind: "device", path };
@@ -110,12 +163,55 @@ export function parseCameraMode(text: string): CameraMode {
   };
 }
 
+/** How ffmpeg and ffprobe get an input. */
+export interface InputArguments {
+  readonly args: readonly string[];
+  /** Text for standard input. It contains the URL if that is a secret, because ps shows arguments. */
+  readonly script?: string;
+}
+
+/** @param isSecret whether the URL must not appear in arguments, if that can be avoided */
+export function inputArguments(
+  input: MediaInput,
+  mode: CameraMode,
+  isSecret = false,
+): InputArguments {
+  if (input.kind === "url" && isSecret && !isHttp(input.url)) return scriptArguments(input);
+  return { args: inputArgs(input, mode) };
+}
+
+/** Returns whether a URL is read by HTTP. ffmpeg cannot tell the length of such a file in a script. */
+export function isHttp(url: string): boolean {
+  return /^https?:/i.test(url);
+}
+
+/** Passes the URL in a script of the concat demuxer, which runs as if it were the input itself. */
+function scriptArguments({ url, allowedProtocols }: MediaInput & { kind: "url" }): InputArguments {
+  const lines = ["ffconcat version 1.0", `file '${url.replaceAll("'", String.raw`'\''`)}'`];
+  if (isRtsp(url)) lines.push("option rtsp_flags prefer_tcp", "option fflags +discardcorrupt");
+  return {
+    args: [
+      ...["-protocol_whitelist", ["pipe", ...allowedProtocols].join(",")],
+      ...["-format_whitelist", ["concat", ...networkFormats].join(",")],
+      ...["-f", "concat", "-safe", "0", "-i", "pipe:0"],
+    ],
+    script: `${lines.join("\n")}\n`,
+  };
+}
+
+function isRtsp(url: string): boolean {
+  return /^rtsps?:/i.test(url);
+}
+
 /** Returns the ffmpeg and ffprobe arguments that select an input. */
-export function inputArgs(input: MediaInput, mode: CameraMode): string[] {
+function inputArgs(input: MediaInput, mode: CameraMode): string[] {
   switch (input.kind) {
     case "image":
     case "file":
-      return ["-protocol_whitelist", "file", "-i", `file:${input.path}`];
+      return [
+        ...["-protocol_whitelist", "file", "-format_whitelist", plainFormats.join(",")],
+        ...["-i", `file:${input.path}`],
+      ];
     case "device":
       return [
         ...["-f", "v4l2"],
@@ -125,15 +221,13 @@ export function inputArgs(input: MediaInput, mode: CameraMode): string[] {
         ...["-i", input.path],
       ];
     case "url": {
-      const isRtsp = /^rtsps?:/i.test(input.url);
       // Lost UDP packets corrupt frames, so prefer TCP. Cameras that support only UDP still work.
-      const transport = isRtsp ? ["-rtsp_flags", "prefer_tcp"] : [];
+      const transport = isRtsp(input.url) ? ["-rtsp_flags", "prefer_tcp"] : [];
       return [
-        "-protocol_whitelist",
-        input.allowedProtocols.join(","),
+        ...["-protocol_whitelist", input.allowedProtocols.join(",")],
+        ...["-format_whitelist", networkFormats.join(",")],
         ...transport,
-        "-i",
-        input.url,
+        ...["-i", input.url],
       ];
     }
   }

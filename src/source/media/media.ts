@@ -4,10 +4,19 @@ import { toCaptureTime } from "../../common/capture-time.ts";
 import { asFramesError, FramesError } from "../../errors.ts";
 import { type Transcoding, chooseTranscoding } from "./transcode.ts";
 import { hasImageEnd } from "../image/image-end.ts";
-import { type FfmpegResult, runFfmpeg, printableInput } from "./ffmpeg.ts";
+import { containsSecret, redact } from "../../safe-text.ts";
+import { type FfmpegResult, runFfmpeg } from "./ffmpeg.ts";
 import { probeHttpCamera, readHttpCamera } from "./http-camera.ts";
 import { imageFileReader, readImage } from "./image-file.ts";
-import { type MediaInput, inputArgs, isMedia, parseCameraMode, parseInput } from "./input.ts";
+import {
+  type InputArguments,
+  inputArguments,
+  isHttp,
+  isMedia,
+  type MediaInput,
+  parseCameraMode,
+  parseInput,
+} from "./input.ts";
 import type { Capture } from "../live/iterable-source.ts";
 import type { LostPacket, Packet } from "./packets.ts";
 import { type VideoInfo, probe } from "./probe.ts";
@@ -25,6 +34,8 @@ export interface MediaOptions {
   readonly camera?: string;
   /** Largest allowed frame, in bytes. */
   readonly maxFrameBytes: number;
+  /** Name of the input in messages, if its URL must not be shown at all. Default: the path. */
+  readonly shownAs?: string;
   /** Milliseconds without data after which an input counts as stalled. Default: 10,000. */
   readonly stallTimeoutMs?: number;
   /** Called when a live input failed. It is restarted after a pause. */
@@ -67,11 +78,13 @@ const analysisTimeoutMs = 5000;
 /** Longest pause before a live input is restarted, in seconds. */
 const maxRestartDelaySeconds = 30;
 
+const shownInPsNote = "ps shows its URL while ffmpeg runs, also to other users";
+
 /** An input and the settings for reading it. */
 interface OpenedInput {
   readonly input: MediaInput;
   readonly name: string;
-  readonly args: readonly string[];
+  readonly ffmpegInput: InputArguments;
   readonly options: MediaOptions;
   readonly stallTimeoutMs: number;
 }
@@ -92,7 +105,7 @@ interface ReadPlan {
  * `unreadable` or `timeout` if it cannot be read; `usage` if a setting is invalid
  */
 export async function openMedia(path: string, options: MediaOptions): Promise<Media> {
-  const name = printableInput(path);
+  const name = options.shownAs ?? redact(path);
   const { maxFrameBytes, onTimeClamped } = options;
   const input = parseInput(path) ?? { kind: "file", path };
   const mode = options.camera === undefined ? {} : parseCameraMode(options.camera);
@@ -103,6 +116,8 @@ export async function openMedia(path: string, options: MediaOptions): Promise<Me
     );
   }
   if (input.kind !== "url") checkExists(input.path, name);
+  const isSecret =
+    input.kind === "url" && (options.shownAs !== undefined || containsSecret(input.url));
   if (input.kind === "image") {
     const bytes = statSync(input.path).size;
     const frames = toIterable(() => readImage(input.path, name, maxFrameBytes, onTimeClamped));
@@ -111,7 +126,7 @@ export async function openMedia(path: string, options: MediaOptions): Promise<Me
   const opened: OpenedInput = {
     input,
     name,
-    args: inputArgs(input, mode),
+    ffmpegInput: inputArguments(input, mode, isSecret),
     options,
     stallTimeoutMs: options.stallTimeoutMs ?? 10_000,
   };
@@ -126,9 +141,11 @@ export async function openMedia(path: string, options: MediaOptions): Promise<Me
       frames: toIterable(() => read(input.path, name, maxFrameBytes, onTimeClamped)),
     };
   }
+  const isShownInPs =
+    isSecret && plan.isHttpCamera !== true && opened.ffmpegInput.script === undefined;
   return {
     isLive: plan.isLive,
-    description: describePlan(plan),
+    description: isShownInPs ? `${describePlan(plan)}; ${shownInPsNote}` : describePlan(plan),
     type: plan.transcoding.type,
     frames: abortable((signal) =>
       plan.isLive ? liveFrames(opened, plan, signal) : fileFrames(opened, plan, signal),
@@ -154,9 +171,9 @@ function toIterable(createIterator: () => AsyncIterator<Capture>): AsyncIterable
 
 /** @throws {FramesError} */
 async function planRead(opened: OpenedInput, signal?: AbortSignal): Promise<ReadPlan> {
-  const { input, name, args, options, stallTimeoutMs } = opened;
+  const { input, name, ffmpegInput, options, stallTimeoutMs } = opened;
   const timeoutMs = stallTimeoutMs + analysisTimeoutMs;
-  if (input.kind === "url" && /^https?:/i.test(input.url)) {
+  if (input.kind === "url" && isHttp(input.url)) {
     const { maxFrameBytes } = options;
     const cameraOptions = {
       maxFrameBytes,
@@ -169,8 +186,9 @@ async function planRead(opened: OpenedInput, signal?: AbortSignal): Promise<Read
       return { video, isLive: true, transcoding, isHttpCamera: true };
     }
   }
-  const video = await probe(args, name, {
+  const video = await probe(ffmpegInput.args, name, {
     timeoutMs,
+    script: ffmpegInput.script,
     ...(signal === undefined ? {} : { signal }),
   }).catch((error: unknown) => {
     if (!(error instanceof FramesError) || error.code !== "unreadable" || input.kind !== "file")
@@ -178,7 +196,7 @@ async function planRead(opened: OpenedInput, signal?: AbortSignal): Promise<Read
     const hint = "to send files that are not videos, name their directory";
     throw new FramesError(error.code, `${error.message}; ${hint}`, { cause: error });
   });
-  const isFiniteHttp = /^https?:/i.test(input.kind === "url" ? input.url : "") && video.isFinite;
+  const isFiniteHttp = input.kind === "url" && isHttp(input.url) && video.isFinite;
   const isLive = input.kind === "device" || (input.kind === "url" && !isFiniteHttp);
   return { video, isLive, transcoding: chooseTranscoding(video, { ...options, isLive }) };
 }
@@ -229,7 +247,7 @@ function abortable(
 }
 
 function readPackets(
-  { input, args: inputArgs, options, stallTimeoutMs: configuredTimeoutMs }: OpenedInput,
+  { input, ffmpegInput, options, stallTimeoutMs: configuredTimeoutMs }: OpenedInput,
   { video, isLive, transcoding, isHttpCamera = false }: ReadPlan,
   signal: AbortSignal,
 ): AsyncGenerator<Packet | LostPacket, FfmpegResult> {
@@ -242,8 +260,8 @@ function readPackets(
     });
   }
   // Drop incomplete frames. For these containers ffmpeg also marks complete frames as corrupt: all
-  // after a gap, or the last one.
-  const mayLookCorrupt = video.container === "mpegts" || video.container === "mpjpeg";
+  // after a gap, or the last one. A script has its own option.
+  const mayLookCorrupt = ["mpegts", "mpjpeg", "concat"].includes(video.container);
   const discardArgs = mayLookCorrupt ? [] : ["-fflags", "+discardcorrupt"];
   // A live input was probed before; probing again would buffer its first frames. Timestamps of
   // files are kept, because the start that ffmpeg assumes depends on the container.
@@ -251,7 +269,7 @@ function readPackets(
   const ffmpegArgs = [
     ...discardArgs,
     ...timingArgs,
-    ...inputArgs,
+    ...ffmpegInput.args,
     "-map",
     "0:V:0",
     ...transcoding.args,
@@ -260,7 +278,12 @@ function readPackets(
   const stallTimeoutMs =
     input.kind === "file" ? Math.max(configuredTimeoutMs, 60_000) : configuredTimeoutMs;
   return dropTruncatedLast(
-    runFfmpeg(ffmpegArgs, { maxPacketBytes: options.maxFrameBytes, stallTimeoutMs, signal }),
+    runFfmpeg(ffmpegArgs, {
+      maxPacketBytes: options.maxFrameBytes,
+      stallTimeoutMs,
+      signal,
+      script: ffmpegInput.script,
+    }),
   );
 }
 

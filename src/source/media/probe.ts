@@ -1,6 +1,6 @@
 /** Uses ffprobe to find the video in a file, URL or device. */
 import { FramesError } from "../../errors.ts";
-import { runFfprobe } from "./ffmpeg.ts";
+import { type FfprobeOptions, runFfprobe } from "./ffmpeg.ts";
 
 /** Properties of an input's video. */
 export interface VideoInfo {
@@ -49,7 +49,7 @@ const probedEntries = [
 export async function probe(
   args: readonly string[],
   name: string,
-  options: { readonly timeoutMs: number; readonly signal?: AbortSignal },
+  options: FfprobeOptions,
 ): Promise<VideoInfo> {
   // `V` excludes cover art. Two frames are enough to estimate the bytes of a frame.
   const selectArgs = ["-select_streams", "V:0", "-read_intervals", "%+#2", "-show_packets"];

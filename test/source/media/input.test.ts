@@ -4,7 +4,7 @@ import { describe, expect, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { FramesError } from "../../../src/errors.ts";
-import { inputArgs, parseCameraMode } from "../../../src/source/media/input.ts";
+import { inputArguments, parseCameraMode, parseInput } from "../../../src/source/media/input.ts";
 import { isMedia, openMedia } from "../../../src/source/media/media.ts";
 import { inFolder } from "../../helper/ffmpeg.ts";
 
@@ -41,7 +41,7 @@ describe("command-line inputs", () => {
     for (const text of ["", "640", "640x", "0x512", "-f lavfi", "640x512:gray16le@", "@-1", ":"]) {
       expect(() => parseCameraMode(text)).toThrow("Cannot read --camera");
     }
-    const words = inputArgs(
+    const { args: words } = inputArguments(
       { kind: "device", path: "/dev/video0" },
       parseCameraMode("64x48:y16@9"),
     );
@@ -51,5 +51,27 @@ describe("command-line inputs", () => {
     const opening = openMedia("http://127.0.0.1:9/", { maxFrameBytes: 9, camera: "64x48" });
     const error = await opening.catch((thrown: unknown) => thrown);
     expect((error as FramesError).code).toBe("usage");
+  });
+
+  test("a URL with a secret is in no argument, unless it is read by HTTP", () => {
+    for (const url of [
+      "rtsp://admin:Pa@ss'w0rd@camera/1",
+      "srt://camera:9000?passphrase=w0rdw0rd",
+      "rtmp://camera/live?auth=w0rd",
+    ]) {
+      const { args, script } = inputArguments(parseInput(url)!, {}, true);
+      expect(args.join(" ")).not.toContain("w0rd");
+      expect(script).toContain(`file '${url.replace("'", String.raw`'\''`)}'\n`);
+    }
+    const { args, script } = inputArguments(parseInput("http://camera/?token=w0rd")!, {}, true);
+    expect([args.at(-1), script]).toEqual(["http://camera/?token=w0rd", undefined]);
+  });
+
+  test("a URL with a space is refused without showing it, because a password may follow", () => {
+    for (const url of ["rtsp://admin:a b@camera/1", "rtsp://camera/1\nfile 'x'", "http://a\t@b/"]) {
+      expect(() => parseInput(url)).toThrow(
+        /^Cannot read the URL of a camera: it contains a space/,
+      );
+    }
   });
 });

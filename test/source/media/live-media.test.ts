@@ -1,11 +1,12 @@
 // Endless streams, as from cameras, sent by real servers to the real ffmpeg.
 
 import { afterAll, describe, expect, test } from "bun:test";
-import { chmodSync } from "node:fs";
+import { chmodSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { FramesError } from "../../../src/errors.ts";
 import { type Media, type MediaOptions, openMedia } from "../../../src/source/media/media.ts";
 import type { CapturedFrame } from "../../../src/source/live/iterable-source.ts";
+import { startRtspCamera } from "../../helper/rtsp-camera.ts";
 import { until } from "../../helper/time.ts";
 import { framesIn } from "../image/images.ts";
 import {
@@ -283,6 +284,82 @@ test_(`${needs}a video file that is closed midway leaves no ffmpeg process runni
     expect(await running()).toEqual([]);
     // The input can be read again from its start.
     expect((await framesOf(media)).frames.length).toBe(500);
+  }),
+);
+
+test_(`${needs}the password of an RTSP camera is used, but is in no argument and no message`, () =>
+  inFolder(async (folder) => {
+    const file = join(folder, "stream.ts");
+    await ffmpeg(...noisy, "-frames:v", "100", "-c:v", "libx264", "-g", "25", "-bf", "0", file);
+    const camera = startRtspCamera(await Bun.file(file).bytes(), "admin:Pa@ss'w0rd");
+    try {
+      const messages: string[] = [];
+      const media = await open(`rtsp://admin:Pa@ss'w0rd@127.0.0.1:${camera.port}/1`, {
+        onRetry: ({ message }) => messages.push(message),
+      });
+      expect(media.isLive).toBe(true);
+      expect(media.description).toMatch(/^174x130 h264 at 25 fps, becomes JPEG of quality 2/);
+      expect(media.description).not.toContain("ps shows");
+      const frames = media.frames[Symbol.asyncIterator]();
+      for (let count = 0; count < 30; count++) {
+        expect(await inTime(frames.next(), "a frame")).toMatchObject({ done: false });
+      }
+      const programs = await running();
+      if (process.platform === "linux") expect(programs.length).toBe(1);
+      for (const { pid } of programs) {
+        expect(readFileSync(`/proc/${pid}/cmdline`, "latin1")).not.toContain("w0rd");
+        expect(readFileSync(`/proc/${pid}/environ`, "latin1")).not.toContain("w0rd");
+      }
+      camera.stop();
+      // The camera is gone, which is said without its URL.
+      const rest = (async () => {
+        while ((await frames.next()).done !== true);
+      })();
+      await until("the end of the camera", () => messages.length > 0);
+      await inTime(frames.return!(), "giving it up");
+      await inTime(rest, "the end of the frames");
+      expect(messages.join()).not.toContain("w0rd");
+      expect(new Set(camera.credentials)).toEqual(new Set(["admin:Pa@ss'w0rd"]));
+    } finally {
+      camera.stop();
+    }
+    expect(await running()).toEqual([]);
+  }),
+);
+
+test_(
+  `${needs}a wrong password is not in the message, and a URL from a file is not at all`,
+  async () => {
+    const camera = startRtspCamera(new Uint8Array(188), "admin:right");
+    try {
+      const url = `rtsp://admin:wr@ngw0rd@127.0.0.1:${camera.port}/secretPath`;
+      for (const shownAs of [undefined, "@gate.url"]) {
+        const options = shownAs === undefined ? {} : { shownAs };
+        const error = await open(url, options).catch((thrown: unknown) => thrown);
+        const { code, message } = error as FramesError;
+        expect([code, message]).toEqual(["unreadable", expect.stringContaining("401")]);
+        expect(message).not.toContain("w0rd");
+        expect(message).toContain(shownAs ?? `rtsp://…@127.0.0.1:${camera.port}/secretPath`);
+        if (shownAs !== undefined) expect(message).not.toContain("secretPath");
+      }
+    } finally {
+      camera.stop();
+    }
+  },
+);
+
+test_(`${needs}frames says that ps shows the URL of a video by HTTP with a password`, () =>
+  inFolder(async (folder) => {
+    const file = join(folder, "clip.mp4");
+    await ffmpeg(...noisy, "-frames:v", "5", "-c:v", "libx264", "-movflags", "faststart", file);
+    const server = Bun.serve({
+      port: 0,
+      hostname: "127.0.0.1",
+      fetch: () => new Response(Bun.file(file)),
+    });
+    servers.push(server);
+    const { description } = await open(`http://127.0.0.1:${server.port}/clip.mp4?token=w0rd`);
+    expect(description).toEndWith("; ps shows its URL while ffmpeg runs, also to other users");
   }),
 );
 
