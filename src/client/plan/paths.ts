@@ -35,6 +35,7 @@ import type { RootDirectory } from "../../source/files/file-filter.ts";
 import { DirectorySource, type SkippedPath } from "../../source/files/directory-source.ts";
 import { compareNatural } from "../../source/files/natural-order.ts";
 import { checkDirectory, createRoot, type WalkResult, walk } from "../../source/files/walk.ts";
+import { readUrlFile } from "./url-file.ts";
 
 /** Path that means standard input. */
 const stdinPath = "-";
@@ -48,6 +49,8 @@ interface PathInput {
   readonly name: string | undefined;
   /** Paths of pictures, or `undefined`. */
   readonly pictures: string[] | undefined;
+  /** Name of the file that contains the path, `@FILE`. Messages show it instead of the path. */
+  readonly shownAs?: string;
 }
 
 /**
@@ -101,9 +104,10 @@ export async function planPaths(
   const streams =
     options.stream === undefined ? { stream: defaultName } : resolveStream(options.stream, naming);
   const openedMedia = await Promise.all(
-    mediaInputs.map(async ({ path, name, kind }) => {
-      const source = mediaName(path, name, options);
-      return { source, path, media: await openMedia(path, mediaOptions(source, kind, options)) };
+    mediaInputs.map(async (input) => {
+      const { path } = input;
+      const source = mediaName(input, options);
+      return { source, path, media: await openMedia(path, mediaOptions(source, input, options)) };
     }),
   );
   const liveCount = pipes.length + openedMedia.filter(({ media }) => media.isLive).length;
@@ -151,7 +155,13 @@ function classifyPaths(
 ): PathInput[] {
   const inputs: PathInput[] = [];
   const pictureInputs = new Map<string, PathInput>();
-  for (const [name, path] of named) {
+  for (const [name, pathOrFile] of named) {
+    if (name !== undefined && pathOrFile.startsWith("@")) {
+      const path = readUrlFile(pathOrFile.slice(1));
+      inputs.push({ path, kind: "url", name, pictures: undefined, shownAs: pathOrFile });
+      continue;
+    }
+    const path = pathOrFile;
     const kind = kindOf(path);
     if (kind !== "picture") {
       inputs.push({ path, kind, name, pictures: undefined });
@@ -241,20 +251,24 @@ function fileStem(path: string): string {
  *
  * @throws {FramesError} `usage` for a camera or URL without `--stream` and `--source`
  */
-function mediaName(path: string, name: string | undefined, options: PlanOptions): string {
+function mediaName({ path, name, shownAs }: PathInput, options: PlanOptions): string {
   const isFile = !/^[a-z][a-z0-9+.-]*:\/\/|^\/dev\/video/i.test(path);
   if (isFile) return name ?? fileStem(path);
   if (name !== undefined && options.stream !== undefined) return name;
-  const example = `frames send ${path} --stream NAME --source NAME`;
+  const example =
+    shownAs === undefined
+      ? `frames send ${path} --stream NAME --source NAME`
+      : `frames send --stream NAME --source ${name}=${shownAs}`;
   throw new FramesError("usage", `Cannot send a camera or URL without names: write ${example}`);
 }
 
-function mediaOptions(source: string, kind: SourceKind, options: PlanOptions) {
+function mediaOptions(source: string, { kind, shownAs }: PathInput, options: PlanOptions) {
   const quality = settingFor(options.quality, source);
   const camera = kind === "camera" ? settingFor(options.camera, source) : undefined;
   const { maxFrame = defaultMaxFrameBytes, lossless, onRetry, onTimeClamped } = options;
   return {
     maxFrameBytes: maxFrame,
+    ...(shownAs === undefined ? {} : { shownAs }),
     ...(quality === undefined ? {} : { quality: parseQuality(quality) }),
     ...(camera === undefined ? {} : { camera }),
     ...(lossless === undefined ? {} : { lossless }),
