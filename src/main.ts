@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { containsKey } from "./auth/key-text.ts";
 import { commands } from "./cli/args/commands.ts";
+import { environmentName, flags } from "./cli/args/flags.ts";
 import { type Arguments, nearest, parseArguments } from "./cli/args/arguments.ts";
 import type { StopSignals } from "./cli/stop-signals.ts";
 import { chooseLogStyle } from "./cli/output/log-format.ts";
@@ -18,11 +19,7 @@ import { errors, FramesError } from "./errors.ts";
 import { version } from "./version.ts";
 
 async function run(argv: readonly string[], terminal: Terminal): Promise<number> {
-  if (argv.some(containsKey)) {
-    const hint =
-      "run frames key save, and paste it; replace it if other users work on this machine";
-    throw new FramesError("usage", `Cannot take a key as an argument, which ps shows: ${hint}`);
-  }
+  checkForKeys(argv);
   const [first, ...rest] = argv;
   if (first === undefined) {
     const { overview } = await import("./cli/args/help.ts");
@@ -89,6 +86,21 @@ const runners: Record<string, (args: Arguments, terminal: Terminal) => Promise<n
     return 0;
   },
 };
+
+/** @throws {FramesError} `usage` if a key is given where a name or a file belongs */
+function checkForKeys(argv: readonly string[]): void {
+  if (argv.some(containsKey)) {
+    const hint =
+      "run frames key save, and paste it; replace it if other users work on this machine";
+    throw new FramesError("usage", `Cannot take a key as an argument, which ps shows: ${hint}`);
+  }
+  for (const { name } of flags) {
+    const variable = environmentName({ name });
+    if (!containsKey(process.env[variable] ?? "")) continue;
+    const hint = "put it into FRAMES_KEY, or name a file that holds it";
+    throw new FramesError("usage", `Cannot take a key in ${variable}: ${hint}`);
+  }
+}
 
 function checkCommand(name: string): void {
   const names = commands.map((command) => command.name);

@@ -8,6 +8,7 @@ import { keyOptions } from "./args/key-options.ts";
 import { exitCodeOf } from "./output/exit-code.ts";
 import { StdoutFrames } from "./output/stdout-frames.ts";
 import { ReceiveOutput } from "./output/receive-output.ts";
+import { containsSecret } from "../safe-text.ts";
 import { print, type Terminal } from "./output/terminal.ts";
 import { parseTime } from "./args/units.ts";
 import type { OnReportRequest, StopSignals } from "./stop-signals.ts";
@@ -93,6 +94,12 @@ function parsePositionals(args: Arguments): { stream: string; directory: string 
     throw new FramesError(
       "usage",
       "Cannot receive: no stream given; write frames receive STREAM [DIR]",
+    );
+  }
+  if ([stream, ...args.list("source")].some(containsSecret)) {
+    throw new FramesError(
+      "usage",
+      "Cannot receive under a name that holds a password or key: name the stream and its sources",
     );
   }
   if (rest.length > 0) {

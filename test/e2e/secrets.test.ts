@@ -5,6 +5,8 @@ import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "no
 import { join } from "node:path";
 
 import { formatKey, type Key, type KeyEntry } from "../../src/auth/key.ts";
+import { commands } from "../../src/cli/args/commands.ts";
+import { environmentName, flagsOf } from "../../src/cli/args/flags.ts";
 import { generateKey } from "../../src/keys/key-file.ts";
 import { expectCode, relayTo } from "../helper/delivery.ts";
 import {
@@ -251,4 +253,90 @@ describe("A key that is not accepted", () => {
       expectUntold(key, stdout, stderr, readFileSync(path));
     });
   }
+});
+
+describe("Passwords, tokens and keys in arguments and variables", () => {
+  const secret = "S3cretW0rd";
+  const values = [
+    `rtsp://admin:Pa@${secret}@127.0.0.1:9/user=admin&password=${secret}?token=${secret}`,
+    `http://${secret}@127.0.0.1:9/x?access_token=${secret}#${secret}`,
+    `x=srt://127.0.0.1:9?passphrase=${secret}`,
+    `s3://AKIAIOSFODNN7EXAMPLE:${secret}/a+b@bucket/prefix`,
+    `admin:Pa@${secret}@127.0.0.1:9`,
+    `frames_key_${secret}${"A".repeat(30)}`,
+    `frames_key_${secret}`,
+  ];
+  const run7 = makeTree({ "visible/1.png": 10 });
+  folders.push(join(run7, ".."));
+  const quick = ["--to", "127.0.0.1:1", "--give-up-after", "0.05"];
+  /** Arguments with which a command ends soon. */
+  const usual: Record<string, string[]> = {
+    serve: [join(folder(), "no", "folder"), "--listen", "nowhere:1"],
+    send: [run7, ...quick, "--json"],
+    receive: ["run7", folder(), "--from", "127.0.0.1:1", "--give-up-after", "0.05", "--json"],
+    ls: [folder()],
+    verify: [folder()],
+    bench: ["--dir", join(folder(), "none")],
+    key: ["list"],
+  };
+
+  async function expectHidden(words: string[], env: Record<string, string> = {}): Promise<void> {
+    const { stdout, stderr } = await run(words, { env: { HOME: folder(), ...env } });
+    expect([words.join(" "), `${stdout}${stderr}`]).toEqual([
+      words.join(" "),
+      expect.not.stringContaining(secret),
+    ]);
+    expect(stderr).not.toContain("bug in frames");
+  }
+
+  for (const { name: command } of commands) {
+    const args = usual[command];
+    if (args === undefined) continue;
+    const flags = flagsOf(command).filter(({ kind }) => kind !== "switch");
+    test(`frames ${command} shows no secret that is given to a flag, as a variable or as a path`, async () => {
+      for (const value of values) {
+        const positional = command === "key" ? ["save", value] : [value, ...args.slice(1)];
+        const runs: [string[], Record<string, string>?][] = [
+          [[command, ...positional]],
+          [[command, ...args, value]],
+          [[command, `--${value}`]],
+          [[value]],
+        ];
+        for (const flag of value === values[0] || value === values[5] ? flags : []) {
+          runs.push([[command, ...args, `--${flag.name}`, value]]);
+          runs.push([[command, ...args], { [environmentName(flag)]: value }]);
+        }
+        for (let at = 0; at < runs.length; at += 4) {
+          await Promise.all(runs.slice(at, at + 4).map(([words, env]) => expectHidden(words, env)));
+        }
+      }
+    });
+  }
+
+  test("a camera's URL shows no secret in messages, events and reports", async () => {
+    for (const value of values.slice(0, 3)) {
+      const url = value.replace(/^x=/, "");
+      for (const source of [
+        [url, "--source", "a"],
+        ["--source", `a=${url}`],
+      ]) {
+        for (const more of [["--json", "-v"], ["--camera", "1x1"], ["--dry-run"], ["--move"], []]) {
+          await expectHidden(["send", ...source, "--stream", "s", ...quick, ...more]);
+        }
+      }
+    }
+  });
+
+  test("a camera's URL in a file shows nothing of it", async () => {
+    const path = join(folder(), "gate.url");
+    writeFileSync(path, `rtsp://${secret}:9/${secret}?${secret}\n`, { mode: 0o600 });
+    for (const more of [
+      ["--json", "-v"],
+      ["--camera", "1x1"],
+      ["--dry-run"],
+      ["--raw", "1x1:gray"],
+    ]) {
+      await expectHidden(["send", "--source", `gate=@${path}`, "--stream", "s", ...quick, ...more]);
+    }
+  });
 });

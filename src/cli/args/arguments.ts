@@ -2,6 +2,7 @@
 import { parseArgs } from "node:util";
 import { FramesError } from "../../errors.ts";
 import { environmentName, type Flag, flagsOf } from "./flags.ts";
+import { containsSecret } from "../../safe-text.ts";
 import { parseSeconds, parseSize } from "./units.ts";
 
 /** Parsed arguments of a command. */
@@ -132,8 +133,22 @@ export function parseArguments(
     if (flag.kind !== "switch") values.set(flag.name, [value]);
     else if (parseSwitch(value, environmentName(flag))) values.set(flag.name, ["on"]);
   }
-  return new Arguments(positionals, values, fromEnvironment);
+  const parsed = new Arguments(positionals, values, fromEnvironment);
+  for (const { name, value } of known) {
+    if (pathFlags.has(name) || !parsed.list(name).some(containsSecret)) continue;
+    const hint = `expected ${value}, current value holds a password or key`;
+    throw new FramesError("usage", `Cannot read ${parsed.label(name)}: ${hint}`);
+  }
+  return parsed;
 }
+
+/**
+ * Flags whose values are shown as a whole, so that a secret in them is recognized. Parts of other
+ * values are shown in messages.
+ */
+const pathFlags = new Set([
+  ...["source", "include", "exclude", "spool", "dir", "key-file", "tls-cert", "tls-key"],
+]);
 
 function parseSwitch(value: string, name: string): boolean {
   if (/^(?:1|true|yes|on)$/i.test(value)) return true;

@@ -21,6 +21,7 @@ import {
 import { Spool } from "../../source/live/spool.ts";
 import type { RootDirectory } from "../../source/files/file-filter.ts";
 import type { WatchOptions } from "../../source/files/directory-watcher.ts";
+import { containsSecret } from "../../safe-text.ts";
 import { sourceFolderPath } from "../../store/name-rules.ts";
 import { StreamNameTemplate } from "./stream-name.ts";
 
@@ -230,6 +231,13 @@ const defaultSpoolBytes = 10 * 2 ** 30;
 
 /** @throws {FramesError} `usage` for names from the command line that every server refuses */
 export function checkNames(stream: string, sources: readonly string[]): void {
+  if ([stream, ...sources].some(containsSecret)) {
+    const hint = "names are shown; choose another with --stream or --source";
+    throw new FramesError(
+      "usage",
+      `Cannot send under a name that holds a password or key: ${hint}`,
+    );
+  }
   try {
     sourceFolderPath(stream, stream, false);
     for (const source of sources) sourceFolderPath(stream, source, false);

@@ -2,6 +2,7 @@
  * Parses the address of a bucket, `s3://BUCKET/PREFIX`, and the usual AWS environment variables.
  */
 import { FramesError } from "../../errors.ts";
+import { containsSecret } from "../../safe-text.ts";
 import { type BucketLocation } from "./s3.ts";
 
 /** Returns whether a location is the address of a bucket and not a directory. */
@@ -21,7 +22,9 @@ export function parseBucketLocation(
   const [, bucket, prefixText = ""] = /^s3:\/\/([^/]+)(?:\/(.*))?$/i.exec(text) ?? [];
   if (bucket === undefined) throw locationError(text, "expected s3://BUCKET or s3://BUCKET/PREFIX");
   if (!/^[a-z0-9][a-z0-9._-]{1,253}[a-z0-9]$/i.test(bucket)) {
-    throw locationError(text, `${JSON.stringify(bucket)} is not a valid bucket name`);
+    // Alone, the part before a colon or @ would not be recognized as a secret.
+    const shown = containsSecret(text) ? "it" : JSON.stringify(bucket);
+    throw locationError(text, `${shown} is not a valid bucket name`);
   }
   const prefix = prefixText.replace(/\/+$/, "");
   const parts = prefix === "" ? [] : prefix.split("/");
