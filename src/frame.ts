@@ -25,6 +25,11 @@ export interface Frame extends FrameDescription {
    */
   readonly revises?: boolean | undefined;
   /**
+   * Whether the frame is read by `pieces` even if it fits into one message, because `read` may block
+   * for long.
+   */
+  readonly needsPieces?: boolean;
+  /**
    * Reads the whole frame into `into`, which is `size` bytes long.
    *
    * @throws {FramesError} `changed`, `vanished` or `unreadable`; the contents of `into` are then
@@ -32,12 +37,22 @@ export interface Frame extends FrameDescription {
    */
   read(into: Uint8Array): void;
   /**
-   * Reads a frame too large for one message, in order, in pieces of about 1 MiB. The last piece is
-   * returned only after checking that the frame has not changed meanwhile.
+   * Reads the frame in order, in pieces of up to about 1 MiB. The last piece is returned only after checking that the frame has not changed meanwhile.
    *
    * @throws {FramesError} `changed`, `vanished` or `unreadable`
    */
-  pieces(): AsyncIterator<Uint8Array, undefined>;
+  pieces(): FramePieces;
+}
+
+/** The pieces of one frame, in order. */
+export interface FramePieces extends AsyncIterator<Uint8Array, undefined> {
+  /**
+   * Reads the next bytes into `into` and returns their number. Returns 0 if that may block for long;
+   * `next` must be used from then on. Frames whose bytes are never at hand lack this method.
+   *
+   * @throws {FramesError} as `next`
+   */
+  readNow?(into: Uint8Array): number;
 }
 
 /** A frame that cannot be removed yet. */

@@ -33,6 +33,12 @@ export interface SendConnectionEvents extends Omit<SenderEvents, "onWritable"> {
   onTick(): void;
 }
 
+/**
+ * Time in milliseconds after which other events have their turn, because the socket of a fast link
+ * may never be full.
+ */
+const maxPumpMs = 20;
+
 /** Time that the server has to confirm frames in flight after a stop. */
 const stopTimeoutMs = 10_000;
 
@@ -171,9 +177,12 @@ export class SendConnection implements ConnectionHandler {
     if (connection === undefined || this.#isPumping || this.#isReceiving || this.#isEnded) return;
     this.#isPumping = true;
     try {
+      const pauseAt = monotonicNow() + maxPumpMs;
       // The buffer can be reused only when the socket has accepted all of it.
       while (connection.queuedBytes === 0 && !connection.isClosed) {
-        const { length, piece } = this.#sender.transmit(this.#buffer, monotonicNow());
+        const now = monotonicNow();
+        if (now > pauseAt) return void setImmediate(() => this.#pump());
+        const { length, piece } = this.#sender.transmit(this.#buffer, now);
         if (length === 0) break;
         connection.send(this.#buffer.subarray(0, length));
         if (piece !== undefined) connection.send(piece);

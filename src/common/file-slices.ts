@@ -10,24 +10,25 @@
 const sliceBytes = (1 << 20) - 4;
 
 /**
- * Reads the first `size` bytes of a newly opened file in order. A slice is shorter than usual if
- * the file ends early. No read is pending when this returns: it would continue in the next file
- * opened under the same descriptor.
+ * Reads the bytes of a file from `start` to `size` in order. The position of the file must be 0. A
+ * slice is shorter than usual if the file ends early. No read is pending when this returns: it would
+ * continue in the next file opened under the same descriptor.
  *
  * @yields each slice, and whether it is the last
  */
 export async function* readSlices(
   fd: number,
   size: number,
+  start = 0,
 ): AsyncGenerator<{ readonly bytes: Uint8Array; readonly isLast: boolean }, void> {
   // Bun seeks to the start of a slice unless that is 0. So slices are read in order, one at a time.
   const readSlice = (from: number) =>
     Bun.file(fd)
       .slice(from, Math.min(from + sliceBytes, size))
       .bytes();
-  let nextSlice = size > 0 ? readSlice(0) : undefined;
+  let nextSlice = size > start ? readSlice(start) : undefined;
   try {
-    for (let from = 0; nextSlice !== undefined; from += sliceBytes) {
+    for (let from = start; nextSlice !== undefined; from += sliceBytes) {
       const bytes: Uint8Array = await nextSlice;
       const isLast = from + sliceBytes >= size;
       const isFull = bytes.length === Math.min(sliceBytes, size - from);

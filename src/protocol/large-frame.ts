@@ -1,7 +1,7 @@
-/** A frame too large for one message, sent in pieces. */
+/** A frame sent in pieces. */
 import { crc32 } from "../common/checksum.ts";
 import { FramesError } from "../errors.ts";
-import type { Frame } from "../frame.ts";
+import type { Frame, FramePieces } from "../frame.ts";
 
 /** One piece of a frame, ready to be sent. */
 export interface Piece {
@@ -10,25 +10,33 @@ export interface Piece {
   readonly crc: number;
   /** Whether more pieces follow. */
   readonly more: boolean;
+  /** Whether the bytes were read into the buffer of the caller. */
+  readonly isInBuffer: boolean;
 }
 
-/** Reads the pieces of a large frame, one piece ahead of what is sent. */
+/**
+ * Reads the pieces of a frame. Reads them when they are sent while their bytes are at hand, and else
+ * one piece ahead.
+ */
 export class LargeFrame {
   readonly frame: Frame;
-  readonly #pieces: AsyncIterator<Uint8Array, undefined>;
+  readonly #pieces: FramePieces;
   readonly #onReady: () => void;
   #sent = 0;
   #crc = 0;
-  /** The bytes read but not yet sent. */
+  /** Whether the next bytes may be at hand. */
+  #mayReadNow: boolean;
+  /** The bytes read ahead but not yet sent. */
   #readAhead: Uint8Array | undefined;
   #failure: FramesError | undefined;
 
-  /** @param onReady called when a piece is ready or reading has failed */
+  /** @param onReady called when a piece was read ahead or reading has failed */
   constructor(frame: Frame, onReady: () => void) {
     this.frame = frame;
     this.#onReady = onReady;
     this.#pieces = frame.pieces();
-    this.#read();
+    this.#mayReadNow = this.#pieces.readNow !== undefined;
+    if (!this.#mayReadNow) this.#read();
   }
 
   /** Payload bytes sent so far. */
@@ -46,8 +54,9 @@ export class LargeFrame {
     return this.#failure;
   }
 
+  /** Whether to call `nextPiece`. */
   get isReady(): boolean {
-    return this.#readAhead !== undefined;
+    return this.#mayReadNow || this.#readAhead !== undefined;
   }
 
   #read(): void {
@@ -62,26 +71,45 @@ export class LargeFrame {
         this.#onReady();
       },
       (error: unknown) => {
-        this.#failure =
-          error instanceof FramesError
-            ? error
-            : new FramesError("unreadable", undefined, { cause: error });
+        this.#failure = toReadFailure(error);
         this.#onReady();
       },
     );
   }
 
-  /** Returns the next piece, of at most `maxBytes`. Requires `isReady`. */
-  nextPiece(maxBytes: number): Piece {
-    const available = this.#readAhead!;
-    const bytes = available.subarray(0, maxBytes);
-    this.#readAhead =
-      bytes.length < available.length ? available.subarray(bytes.length) : undefined;
+  /**
+   * Returns the next piece, of at most `maxBytes`. Requires `isReady`. Returns `undefined` if reading
+   * failed, or goes on ahead of what is sent.
+   *
+   * @param buffer for a piece whose bytes are at hand
+   */
+  nextPiece(buffer: Uint8Array, maxBytes: number): Piece | undefined {
+    const ahead = this.#readAhead;
+    if (ahead === undefined) return this.#readPiece(buffer);
+    const bytes = ahead.subarray(0, maxBytes);
+    this.#readAhead = bytes.length < ahead.length ? ahead.subarray(bytes.length) : undefined;
+    const piece = this.#toPiece(bytes, false);
+    if (piece.more && this.#readAhead === undefined) this.#read();
+    return piece;
+  }
+
+  #readPiece(buffer: Uint8Array): Piece | undefined {
+    try {
+      const count = this.#pieces.readNow!(buffer);
+      if (count > 0) return this.#toPiece(buffer.subarray(0, count), true);
+      this.#mayReadNow = false;
+      this.#read();
+    } catch (error) {
+      this.#mayReadNow = false;
+      this.#failure = toReadFailure(error);
+    }
+    return undefined;
+  }
+
+  #toPiece(bytes: Uint8Array, isInBuffer: boolean): Piece {
     this.#sent += bytes.length;
     this.#crc = crc32(bytes, this.#crc);
-    const more = this.#sent < this.frame.size;
-    if (more && this.#readAhead === undefined) this.#read();
-    return { bytes, crc: this.#crc, more };
+    return { bytes, crc: this.#crc, more: this.#sent < this.frame.size, isInBuffer };
   }
 
   /** Closes the underlying file or stream. */
@@ -89,4 +117,9 @@ export class LargeFrame {
     // An error on close is ignored, because the frame was sent or aborted before.
     void this.#pieces.return?.().catch(() => {});
   }
+}
+
+function toReadFailure(error: unknown): FramesError {
+  if (error instanceof FramesError) return error;
+  return new FramesError("unreadable", undefined, { cause: error });
 }

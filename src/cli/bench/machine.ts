@@ -152,7 +152,7 @@ export class MachineBench {
     const into = new Uint8Array(this.#frameBytes);
     try {
       return await this.#repeat(this.#fileNames.length, async () => {
-        const frame = source.next(false);
+        const frame = await source.next(false);
         if (frame === undefined) throw new FramesError("internal");
         if ("error" in frame) throw frame.error;
         if (frame.size <= maxPackedFrameBytes) frame.read(into);

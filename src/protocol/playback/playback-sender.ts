@@ -284,8 +284,10 @@ export class PlaybackSender implements MessageHandler {
       return true;
     }
     if (!frame.isReady || !out.hasRoomForPiece) return false;
-    const { more } = out.packPiece(id, frame);
-    if (!more) {
+    const piece = out.packPiece(id, frame);
+    // Reading failed, or goes on ahead.
+    if (piece === undefined) return true;
+    if (!piece.more) {
       frame.close();
       this.#large = undefined;
       this.#onFrameSent(item, frame.crc);

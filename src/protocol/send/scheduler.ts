@@ -187,7 +187,7 @@ export class Scheduler implements FrameConsumer {
     const { frame } = source;
     if (frame !== undefined && !this.#canBegin(source)) return "idle";
     if (frame === undefined) return offered || this.#lossesThisTurn > 0 ? "packed" : "idle";
-    const large = frame.size > maxPackedFrameBytes;
+    const large = frame.size > maxPackedFrameBytes || frame.needsPieces === true;
     // Small frames of other sources may pass a large frame that waits for receipts, up to half of
     // the window.
     if (!this.#window.fits(frame)) {
@@ -324,21 +324,20 @@ export class Scheduler implements FrameConsumer {
     large: LargeFrame,
     out: WriteBatch,
   ): "packed" | "idle" | "full" {
-    if (large.failure !== undefined) {
-      this.#abort(source, large, large.failure);
-      this.#retry(source, large.frame, large.failure);
-      return "packed";
-    }
-    if (!large.isReady) return "idle";
-    if (!out.hasRoomForPiece) return "full";
-    const { bytes, more } = out.packPiece(source.id, large);
-    source.progress.bytes += bytes.length;
-    source.progress.largeFrameSent = large.sent;
-    source.progress.largeFrameSize = large.frame.size;
-    if (!more) {
+    if (large.isReady && !out.hasRoomForPiece) return "full";
+    const piece = large.isReady ? out.packPiece(source.id, large) : undefined;
+    if (piece !== undefined) {
+      source.progress.bytes += piece.bytes.length;
+      source.progress.largeFrameSent = large.sent;
+      source.progress.largeFrameSize = large.frame.size;
+      if (piece.more) return "packed";
       this.#closeLarge(source, large);
       this.#onFrameSent(source, large.frame, large.crc);
+      return "packed";
     }
+    if (large.failure === undefined) return "idle";
+    this.#abort(source, large, large.failure);
+    this.#retry(source, large.frame, large.failure);
     return "packed";
   }
 
@@ -384,7 +383,7 @@ export class Scheduler implements FrameConsumer {
       owner.settle(frame);
       owner.progress.delays?.add(now - Number(frame.captured) / 1e6);
       if (!isRefused) owner.progress.settledBytes += frame.size;
-      if (frame.size > maxPackedFrameBytes && owner.large === undefined) owner.clearLargeFrame();
+      if (owner.large === undefined) owner.clearLargeFrame();
       if (!isRefused) this.#hooks.onDelivered?.(owner.input, originalOf(frame), crc);
     }
     this.#lossReports.ack(frames);

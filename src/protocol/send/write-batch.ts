@@ -24,6 +24,9 @@ export const outgoingBufferBytes = Size.header + Size.body;
  */
 const maxPackedBytes = 256 << 10;
 
+/** Least room in the buffer for a piece that is read into it. */
+const minPieceRoom = 32 << 10;
+
 /** An outgoing buffer while it is being filled. */
 export class WriteBatch {
   readonly #buffer: Uint8Array;
@@ -61,7 +64,7 @@ export class WriteBatch {
 
   /** Whether a piece can be added after the buffer. */
   get hasRoomForPiece(): boolean {
-    return this.#hasRoom(dataPrefixBytes);
+    return this.length === 0 || this.#hasRoom(dataPrefixBytes + minPieceRoom);
   }
 
   /**
@@ -102,12 +105,19 @@ export class WriteBatch {
     this.length = payload;
   }
 
-  /** Packs the next piece of a large frame. */
-  packPiece(source: number, large: LargeFrame): Piece {
-    const piece = large.nextPiece(maxPieceBytes);
-    writeDataPrefix(this.#buffer, this.length, source, piece.more, piece.crc, piece.bytes.length);
-    this.length += dataPrefixBytes;
-    this.piece = piece.bytes;
+  /**
+   * Packs the next piece of a large frame. Returns `undefined` if there is none yet, or reading
+   * failed.
+   */
+  packPiece(source: number, large: LargeFrame): Piece | undefined {
+    const payload = this.length + dataPrefixBytes;
+    const room = this.#buffer.subarray(payload, maxPackedBytes);
+    const piece = large.nextPiece(room, maxPieceBytes);
+    if (piece === undefined) return undefined;
+    const { bytes, crc, more, isInBuffer } = piece;
+    writeDataPrefix(this.#buffer, this.length, source, more, crc, bytes.length);
+    this.length = isInBuffer ? payload + bytes.length : payload;
+    if (!isInBuffer) this.piece = bytes;
     return piece;
   }
 }

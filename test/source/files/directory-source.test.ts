@@ -74,17 +74,24 @@ async function rejection(work: Promise<unknown>): Promise<FramesError> {
   throw error;
 }
 
-function isFrame(item: Frame | Loss | undefined): item is Frame {
-  return item !== undefined && !("error" in item);
+/** What a source gives. On a local disk it is never a promise. */
+type Item = ReturnType<WalkResult["sources"][number]["next"]>;
+
+function isFrame(item: Item): item is Frame {
+  return item !== undefined && !(item instanceof Promise) && !("error" in item);
 }
 
-function frameOf(item: Frame | Loss | undefined): Frame {
+function isLoss(item: Item): item is Loss {
+  return item !== undefined && !(item instanceof Promise) && "error" in item;
+}
+
+function frameOf(item: Item): Frame {
   if (isFrame(item)) return item;
-  throw item?.error ?? new Error("there is no frame");
+  throw isLoss(item) ? item.error : new Error("there is no frame");
 }
 
-function lossOf(item: Frame | Loss | undefined): Loss {
-  if (item !== undefined && !isFrame(item)) return item;
+function lossOf(item: Item): Loss {
+  if (isLoss(item)) return item;
   throw new Error("it was not lost");
 }
 
@@ -1057,7 +1064,7 @@ describe("files that change while they are read", () => {
   test("a file that keeps changing is lost as changed after three attempts", () => {
     const folder = folderWith("1.png", "2.png");
     const source = onlySource(folder);
-    let item: Frame | Loss | undefined = source.next(false);
+    let item: Item = source.next(false);
     let attempts = 0;
     while (isFrame(item)) {
       attempts++;

@@ -23,7 +23,7 @@ async function deliver(folder: string, offered: boolean) {
   for (const { path, why } of [...unreadable, ...skipped])
     problems.push(new FramesError("unreadable", `${path}: ${why}`));
   for (const source of sources) {
-    for (let item: Frame | Loss | undefined; (item = source.next(offered)) !== undefined;) {
+    for (let item: Frame | Loss | undefined; (item = await source.next(offered)) !== undefined;) {
       while (!("error" in item)) {
         const bytes = new Uint8Array(item.size);
         try {
