@@ -2,6 +2,7 @@
  * Checks names from peers before they become paths. Names that could leave the store are refused on
  * every system. Names that Windows or macOS cannot store are refused only for portable stores.
  */
+import { compileCheaply } from "../common/compilation.ts";
 import { errors, type ErrorName, FramesError } from "../errors.ts";
 
 const utf8 = new TextEncoder();
@@ -87,3 +88,5 @@ function nameError(code: ErrorName, name: string, reason: string): FramesError {
   const shortened = name.length > 80 ? `${name.slice(0, 80)}…` : name;
   return new FramesError(code, `${errors[code].sentence}: ${JSON.stringify(shortened)}: ${reason}`);
 }
+
+compileCheaply(unsafeReason);

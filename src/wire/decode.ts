@@ -4,6 +4,7 @@
  * chunk border is copied.
  */
 import { crc32 } from "../common/checksum.ts";
+import { compileCheaply } from "../common/compilation.ts";
 import { type ErrorName, FramesError } from "../errors.ts";
 import type { FrameDescription } from "../frame.ts";
 import {
@@ -99,6 +100,8 @@ export class Decoder {
 
   constructor(handler: MessageHandler) {
     this.#handler = handler;
+    compileCheaply(this.receive, this.#readPart, this.#readHeader, this.#checkMessage);
+    compileCheaply(this.#readFrameFixed, this.#readFrameNames, this.#readPayload, this.#endPiece);
   }
 
   /** Replaces the handler; the next callback goes to the new one. */

@@ -1,5 +1,6 @@
 /** Encodes the messages of FRAMES/1 (SPEC sections 3 to 5). */
 import { crc32 } from "../common/checksum.ts";
+import { compileCheaply } from "../common/compilation.ts";
 import { FramesError } from "../errors.ts";
 import type { FrameDescription } from "../frame.ts";
 import {
@@ -180,3 +181,5 @@ export function encodeReceipt(frames: number): Uint8Array {
   sealHeader(bytes, 0, MessageType.receipt, 0, 0, Size.receipt, Size.receipt);
   return bytes;
 }
+
+compileCheaply(writeFramePrefix, sealFrame, sealHeader);

@@ -1,4 +1,5 @@
 /** The sources that one sender has declared, and their frames on the way into the store. */
+import { compileCheaply } from "../../common/compilation.ts";
 import { errorByNumber, FramesError, truncateMessage } from "../../errors.ts";
 import type {
   FrameDescription,
@@ -93,6 +94,8 @@ export class IncomingSources {
     this.#limits = limits;
     this.#outcomes = outcomes;
     this.#hooks = hooks;
+    compileCheaply(this.beginFrame, this.writePayload, this.finishFrame, this.#onFrameEnded);
+    compileCheaply(this.#openStore, this.#sourceWithId);
   }
 
   /** Offered frames that the sender does not have to send. */

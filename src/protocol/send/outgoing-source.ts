@@ -1,5 +1,6 @@
 /** Send queue and progress of one source. It outlives connections. */
 import type { FramesError } from "../../errors.ts";
+import { compileCheaply } from "../../common/compilation.ts";
 import type { Frame, FrameDescription, FrameSource, Loss } from "../../frame.ts";
 import { encodeControl } from "../../wire/encode.ts";
 import { MessageType } from "../../wire/messages.ts";
@@ -374,3 +375,5 @@ function tooLargeLoss({ name, sequence, size }: FrameDescription, limit: number)
   const error = tooLargeError(size, limit);
   return { first: sequence, last: sequence, what: name, name, error };
 }
+
+compileCheaply(OutgoingSource.prototype.pull);

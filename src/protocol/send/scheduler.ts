@@ -2,6 +2,7 @@
  * Decides what is sent next on one connection (SPEC sections 5, 6 and 8). Visits the sources in
  * turn and sends one frame or piece of each, within the window that the server granted.
  */
+import { compileCheaply } from "../../common/compilation.ts";
 import { FramesError } from "../../errors.ts";
 import type { Frame, Loss } from "../../frame.ts";
 import { maxPackedFrameBytes } from "../../wire/encode.ts";
@@ -74,6 +75,8 @@ export class Scheduler implements FrameConsumer {
     this.#policy = policy;
     this.#hooks = hooks;
     this.#window = new SendWindow(welcome.window);
+    compileCheaply(this.#packNext, this.#begin, this.ack, this.#nextFrame, this.#sendLosses);
+    compileCheaply(this.#onFrameSent, this.accept, this.#packRound);
     this.#recentMs = recentPeriodMs(welcome.receipts);
     this.#usesLiveWindow = sources.some(({ input: source }) => source.usesLiveWindow === true);
     const canOffer = welcome.fresh !== true && welcome.features?.includes("offer") === true;

@@ -2,6 +2,7 @@
  * The bytes of one write: many small messages packed into a buffer, and at most one piece of a
  * large frame after them.
  */
+import { compileCheaply } from "../../common/compilation.ts";
 import type { Frame } from "../../frame.ts";
 import {
   dataPrefixBytes,
@@ -121,3 +122,5 @@ export class WriteBatch {
     return piece;
   }
 }
+
+compileCheaply(WriteBatch.prototype.packFrame, WriteBatch.prototype.packAll);

@@ -1,4 +1,5 @@
 /** Sends the files of a folder as frames. */
+import { compileCheaply } from "../../common/compilation.ts";
 import {
   type BigIntStats,
   type Dirent,
@@ -65,6 +66,7 @@ export abstract class FileSource implements FrameSource, FrameFolder {
     this.name = name;
     this.path = path;
     this.readMode = new ReadMode(path);
+    compileCheaply(this.#openFile, this.nextFrame);
     this.#onSkipped = onSkipped;
     this.#onTimeClamped = onTimeClamped;
   }

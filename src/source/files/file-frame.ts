@@ -1,4 +1,5 @@
 /** A file of a folder as a frame. */
+import { compileCheaply } from "../../common/compilation.ts";
 import { type BigIntStats, close, fstat, fstatSync, lstatSync, open, openSync } from "node:fs";
 import { promisify } from "node:util";
 import { toCaptureTime } from "../../common/capture-time.ts";
@@ -303,3 +304,5 @@ export function toFileError(error: unknown, name: string): FramesError {
   }
   return new FramesError("vanished", "it was deleted before it was read", options);
 }
+
+compileCheaply(FileFrame.prototype.read, FileFrame.prototype.checkUnchanged);

@@ -1,4 +1,5 @@
 /** Natural order: compares numbers in names by value, so `9.png` comes before `10.png`. */
+import { compileCheaply } from "../../common/compilation.ts";
 
 const zero = 0x30;
 const nine = 0x39;
@@ -44,3 +45,5 @@ function compareNumbers(a: string, b: string): number {
   if (digitsA.length !== digitsB.length) return digitsA.length - digitsB.length;
   return digitsA < digitsB ? -1 : digitsA > digitsB ? 1 : 0;
 }
+
+compileCheaply(compareNatural);

@@ -4,6 +4,7 @@
  * journal.
  */
 import { mkdirSync, statSync } from "node:fs";
+import { compileCheaply } from "../../common/compilation.ts";
 import { dirname, join, resolve } from "node:path";
 import { FramesError, isExhausted, isSystemError, systemCode } from "../../errors.ts";
 import type {
@@ -100,6 +101,7 @@ export class DirectoryStore implements FrameStore {
   constructor(directory: string, options: DirectoryStoreOptions) {
     this.location = resolve(directory);
     this.isDurable = options.durable === true;
+    compileCheaply(this.#nextPartialPath, this.#ensurePartialFolder);
     this.#partialFolder = new StoreFolder(this.location, ".frames/partial");
     this.#freeSpace = new FreeSpace(this.location, options.reserve, options.diskSpace ?? diskSpace);
     let isExisting: boolean;
@@ -386,6 +388,7 @@ class DirectorySourceStore implements SourceStore {
   constructor(destination: FrameDestination, context: DirectoryContext) {
     this.#destination = destination;
     this.#context = context;
+    compileCheaply(this.begin, this.#begin);
   }
 
   begin(description: FrameDescription): FrameWriter {

@@ -1,6 +1,7 @@
 /**
  * Index of stored names: the journal, and the folded paths that must differ on Windows and macOS.
  */
+import { compileCheaply } from "../../common/compilation.ts";
 import { FramesError } from "../../errors.ts";
 import type { FrameDescription, SourceInfo } from "../../frame.ts";
 import type { Journal } from "../journal/journal.ts";
@@ -163,3 +164,5 @@ function prefixes(path: string): string[] {
   const parts = path.split("/");
   return parts.map((_, index) => parts.slice(0, index + 1).join("/"));
 }
+
+compileCheaply(NameIndex.prototype.row, NameIndex.prototype.record);

@@ -1,4 +1,5 @@
 /** Writes a frame to a file under a temporary name, and renames it when it is complete. */
+import { compileCheaply } from "../../common/compilation.ts";
 import {
   closeSync,
   constants,
@@ -366,3 +367,10 @@ export class PartialFile implements FrameWriter, OpenFile {
     return `Cannot store ${JSON.stringify(this.description.name)}`;
   }
 }
+
+compileCheaply(
+  PartialFile.prototype.write,
+  PartialFile.prototype.finish,
+  PartialFile.prototype.place,
+);
+compileCheaply(PartialFile.prototype.rename, PartialFile.prototype.record);

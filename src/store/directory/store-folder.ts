@@ -2,6 +2,7 @@
  * Folder of the frames of one source. Refuses links on its path, because they could lead out of the
  * store.
  */
+import { compileCheaply } from "../../common/compilation.ts";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { FramesError } from "../../errors.ts";
@@ -123,3 +124,5 @@ export class StoreFolder {
     this.#isSynced = true;
   }
 }
+
+compileCheaply(StoreFolder.prototype.ensure);

@@ -3,6 +3,7 @@
  * whether a frame is already stored, and in which order frames arrived. Other processes may read it
  * at any time.
  */
+import { compileCheaply } from "../../common/compilation.ts";
 import { Database } from "bun:sqlite";
 import type { FramesError } from "../../errors.ts";
 import type { OfferedFrameInfo, StoredFrameInfo } from "../conflict.ts";
@@ -159,6 +160,7 @@ export class Journal {
   /** @throws {FramesError} `store` if SQLite cannot open or read it */
   constructor(path: string) {
     this.#path = path;
+    compileCheaply(this.#write, this.addFrame, this.find);
     let database: Database | undefined;
     try {
       database = new Database(path);
