@@ -10,7 +10,7 @@ type Code = (...args: never[]) => unknown;
  * compiler does.
  *
  * Measured with Bun 1.4.5 on two busy cores, 20,000 frames of 20 KB, CPU ms of compiler threads and
- * of everything: 222 and 1268 at the server, 185 and 654 at the sender; with this 61 and 1193, 61 and
+ * of everything: 222 and 1288 at the server, 185 and 654 at the sender; with this 61 and 1193, 61 and
  * 532.
  *
  * @param code methods called for each frame; call this before they run
