@@ -407,7 +407,8 @@ export class PlaybackSender implements MessageHandler {
   }
 
   #ack(frames: number): void {
-    for (const { owner, frame, isAborted, isRefused } of this.#window.ack(frames)) {
+    for (let entry; (entry = this.#window.settleNext(frames)) !== undefined;) {
+      const { owner, frame, isAborted, isRefused } = entry;
       this.#liveWindow?.ack(this.#now);
       if (isAborted) continue;
       this.#settled.position = owner;

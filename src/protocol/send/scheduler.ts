@@ -379,7 +379,8 @@ export class Scheduler implements FrameConsumer {
         `Cannot accept RECEIPT ${frames}: ${ended} frames were sent`,
       );
     }
-    for (const { owner, frame, crc, isAborted, isRefused } of this.#window.ack(frames)) {
+    for (let entry; (entry = this.#window.settleNext(frames)) !== undefined;) {
+      const { owner, frame, crc, isAborted, isRefused } = entry;
       if (this.#usesLiveWindow) owner.liveWindow.ack(now);
       if (isAborted) continue;
       owner.progress.settled++;

@@ -74,19 +74,24 @@ export class SendWindow<Owner, Item extends Pick<Frame, "size" | "sequence"> = F
     return this.#endedFrames.slice(this.#head);
   }
 
-  /** Settles the first `count` ended frames. Yields the newly settled ones. */
-  *ack(count: number): Generator<UnsettledFrame<Owner, Item>> {
-    for (; this.#settledCount < count; this.#settledCount++) {
+  /**
+   * Settles the oldest unsettled frame and returns it. Returns `undefined` once `count` of the ended
+   * frames are settled.
+   */
+  settleNext(count: number): UnsettledFrame<Owner, Item> | undefined {
+    if (this.#settledCount < count) {
+      this.#settledCount++;
       const entry = this.#endedFrames[this.#head++]!;
       this.#chargedBytes -= this.#charge(entry.frame);
       this.#chargedFrames--;
-      yield entry;
+      return entry;
     }
     // Entries are removed in batches, because removing them one by one takes quadratic time.
     if (this.#head * 2 >= this.#endedFrames.length) {
       this.#endedFrames.splice(0, this.#head);
       this.#head = 0;
     }
+    return undefined;
   }
 
   /**

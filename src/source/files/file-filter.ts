@@ -1,4 +1,5 @@
 /** Selects the files and folders below a root that are sent. */
+import { compileCheaply } from "../../common/compilation.ts";
 import { type Dirent, lstatSync, readdirSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { FramesError, systemSentence } from "../../errors.ts";
@@ -215,3 +216,5 @@ function entryKind(entry: Dirent, folder: string): string {
   const stats = lstatSync(`${folder}/${entry.name}`, { throwIfNoEntry: false });
   return (stats && fileKind(stats)) ?? "a special file";
 }
+
+compileCheaply(FileFilter.prototype.select);

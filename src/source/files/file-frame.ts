@@ -305,4 +305,4 @@ export function toFileError(error: unknown, name: string): FramesError {
   return new FramesError("vanished", "it was deleted before it was read", options);
 }
 
-compileCheaply(FileFrame.prototype.read, FileFrame.prototype.checkUnchanged);
+compileCheaply(FileFrame, FileFrame.prototype.read, FileFrame.prototype.checkUnchanged);
