@@ -2,7 +2,7 @@
  * New sequence numbers for the frames and losses of a source that goes on under a new session. Its
  * own numbers would leave a gap there for every frame that was settled before.
  */
-import type { Frame, Loss } from "../../frame.ts";
+import type { Frame, FramePieces, Loss } from "../../frame.ts";
 
 /** Consecutive sequence numbers. */
 type Range = Pick<Loss, "first" | "last">;
@@ -71,11 +71,15 @@ class RenumberedFrame implements Frame {
     return this.original.revises;
   }
 
+  get needsPieces(): boolean {
+    return this.original.needsPieces === true;
+  }
+
   read(into: Uint8Array): void {
     this.original.read(into);
   }
 
-  pieces(): AsyncIterator<Uint8Array, undefined> {
+  pieces(): FramePieces {
     return this.original.pieces();
   }
 }

@@ -9,6 +9,7 @@ import { originalOf } from "../../../src/protocol/send/renumbering.ts";
 function frameOf(sequence: number): Frame {
   return {
     ...{ name: `${sequence}.png`, sequence, captured: 5n, size: 1, metadata: "", revises: true },
+    needsPieces: true,
     read: (into) => void into.fill(sequence),
     async *pieces() {
       yield Uint8Array.of(sequence);
@@ -125,9 +126,9 @@ test("a frame of a new session has everything else of its own", async () => {
   const source = new OutgoingSource(1, new Items(frameOf(7)));
   source.beginSession();
   const [frame] = take(source) as [Frame];
-  const { name, captured, size, metadata, revises } = frame;
-  expect({ name, captured, size, metadata, revises }).toEqual({
-    ...{ name: "7.png", captured: 5n, size: 1, metadata: "", revises: true },
+  const { name, captured, size, metadata, revises, needsPieces } = frame;
+  expect({ name, captured, size, metadata, revises, needsPieces }).toEqual({
+    ...{ name: "7.png", captured: 5n, size: 1, metadata: "", revises: true, needsPieces: true },
   });
   const bytes = new Uint8Array(1);
   frame.read(bytes);
