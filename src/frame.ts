@@ -260,6 +260,12 @@ export interface SourceInfo {
   readonly knowsMovedAway?: boolean;
 }
 
+/**
+ * Runs a slice of costly work, of a few milliseconds, when the turn of its peer comes. Resolves to
+ * what the slice returns.
+ */
+export type RunSlice = <T>(slice: () => T) => Promise<T>;
+
 /** Stores the frames of one source in one session. */
 export interface SourceStore {
   /**
@@ -270,9 +276,12 @@ export interface SourceStore {
   begin(description: FrameDescription): FrameWriter;
   /**
    * Compares offered frames with stored ones, in their order. The answers are valid once `flush`
-   * completes.
+   * completes. Returns fewer answers than frames if the file of the next frame has to be read with
+   * `readStored` first.
    */
   compare(offered: readonly OfferedFrame[]): OfferStatus[];
+  /** Reads the stored file of an offered frame in slices, for the next call of `compare`. */
+  readStored?(offered: OfferedFrame, run: RunSlice): Promise<void>;
   /**
    * Records sequence numbers that will never arrive.
    *

@@ -1,5 +1,7 @@
 /** State shared by all HTTP routes: live sources, stored frames, caches and status. */
 import { asFramesError, FramesError } from "../errors.ts";
+import type { WorkQueue } from "../common/work-queue.ts";
+import type { RunSlice } from "../frame.ts";
 import { JournalReader } from "../store/journal/journal-reader.ts";
 import type { StoreContents } from "../store/store-contents.ts";
 import { GapIndex } from "../store/journal/gap-index.ts";
@@ -21,12 +23,11 @@ export interface ServerInfo {
   readonly refusals: ReadonlyMap<string, number>;
   /** The error that currently prevents storing frames, if there is one. */
   readonly storeError: FramesError | undefined;
+  /** Runs the costly work of all peers. */
+  readonly workQueue: WorkQueue<unknown>;
   /** Starts the worker that converts frames to JPEG. */
   createConverterWorker(): Worker;
 }
-
-/** Pause between slices of a long journal scan, because the same process receives frames. */
-const pauseMs = 2;
 
 export class HttpContext {
   readonly server: ServerInfo;
@@ -49,8 +50,10 @@ export class HttpContext {
     this.liveSources = liveSources;
     this.contents = contents;
     this.reader = new JournalReader(contents.journalPath);
-    this.gapIndex = new GapIndex(this.reader, this.pause);
-    this.#totals = new SourceTotals(this.reader, this.pause);
+    // All clients share these, so they have a turn of their own.
+    const run = this.runnerFor(this);
+    this.gapIndex = new GapIndex(this.reader, run);
+    this.#totals = new SourceTotals(this.reader, run);
     contents.setJournalListener(this.#totals);
     this.newestFrames = new NewestFrameCache(contents, liveSources);
     this.jpegCache = new JpegCache(
@@ -61,10 +64,14 @@ export class HttpContext {
     this.status = new StatusReporter(liveSources, this.#totals, contents, () => server.connections);
   }
 
-  readonly pause = async (): Promise<void> => {
-    await Bun.sleep(pauseMs);
-    this.#checkOpen();
-  };
+  /** Returns a function that runs the costly work of one client until the server stops. */
+  runnerFor(client: unknown): RunSlice {
+    return (slice) =>
+      this.server.workQueue.run(client, () => {
+        this.#checkOpen();
+        return slice();
+      });
+  }
 
   #checkOpen(): void {
     if (this.#isClosed) throw new FramesError("stopping");

@@ -163,7 +163,7 @@ export class HttpServer implements AcceptGate {
       const peer = address === null ? "unknown" : address.address.replace(/^::ffff:/, "");
       const principal = await this.#accessControl.authenticate(request, peer);
       if (principal instanceof Response) return withSecurityHeaders(principal);
-      const response = await this.#respond(request, principal, server);
+      const response = await this.#respond(request, peer, principal, server);
       return response === undefined ? undefined : withSecurityHeaders(response);
     } catch (error) {
       return this.#handleError(error);
@@ -185,6 +185,7 @@ export class HttpServer implements AcceptGate {
   /** Returns the response, or undefined if the request became a WebSocket. */
   async #respond(
     request: Request,
+    peer: string,
     principal: Principal,
     server: Bun.Server<SocketData>,
   ): Promise<Response | undefined> {
@@ -201,6 +202,7 @@ export class HttpServer implements AcceptGate {
       url,
       principal,
       clients: this.clients,
+      run: context.runnerFor(peer),
       setIdleTimeout: (seconds) => server.timeout(request, seconds),
       upgrade: (handler) => server.upgrade(request, { data: { handler } }),
     };

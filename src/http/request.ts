@@ -1,6 +1,7 @@
 /** Request types of the HTTP routes. */
 import type { ServerWebSocket } from "bun";
 import type { Principal } from "./principal.ts";
+import type { RunSlice } from "../frame.ts";
 import type { StreamClients } from "./stream-clients.ts";
 
 /** An authenticated request. */
@@ -9,6 +10,8 @@ export interface RouteRequest {
   readonly url: URL;
   readonly principal: Principal;
   readonly clients: StreamClients;
+  /** Runs costly work when the turn of the client's address comes. */
+  readonly run: RunSlice;
   /** Sets how many seconds the client may be idle while it reads the response; 0 means no limit. */
   setIdleTimeout(seconds: number): void;
   /** Upgrades the request to a WebSocket. Returns false if it is not a valid upgrade request. */

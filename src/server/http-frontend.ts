@@ -12,6 +12,7 @@ import { HttpContext } from "../http/context.ts";
 import { LiveSources } from "../http/live/live-sources.ts";
 import { InstrumentedStore } from "../http/live/instrumented-store.ts";
 import { HttpServer } from "../http/http-server.ts";
+import type { WorkQueue } from "../common/work-queue.ts";
 import type { CommitSignal } from "../store/journal/commit-signal.ts";
 
 /** Default port of `--http`. */
@@ -20,6 +21,7 @@ export const defaultHttpPort = 9727;
 /** State of the frame server that the HTTP API reports. */
 export interface ServerStats {
   readonly commitSignal: CommitSignal;
+  readonly workQueue: WorkQueue<unknown>;
   readonly connections: number;
   readonly refusals: ReadonlyMap<string, number>;
 }
@@ -66,6 +68,7 @@ export class HttpFrontend {
       liveSources: this.#live,
       contents,
       refusals: serverStats.refusals,
+      workQueue: serverStats.workQueue,
       get connections() {
         return serverStats.connections;
       },

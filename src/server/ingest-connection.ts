@@ -4,7 +4,7 @@
  */
 import { allowsStream, type KeyEntry } from "../auth/key.ts";
 import { asFramesError, FramesError, truncateMessage } from "../errors.ts";
-import type { FrameDescription, Outcome } from "../frame.ts";
+import type { FrameDescription, Outcome, RunSlice } from "../frame.ts";
 import type { ServerConnection, ServerContext } from "./server-context.ts";
 import { monotonicNow } from "../common/clock.ts";
 import type { Connection, ConnectionHandler } from "../net/connection.ts";
@@ -15,6 +15,7 @@ import type { FlushSnapshot, WelcomeFields } from "../protocol/receive/receiver-
 import { StoreBackpressure } from "./store-backpressure.ts";
 import { replyToWrongProtocol } from "./wrong-protocol.ts";
 import { software } from "../version.ts";
+import type { Decoder } from "../wire/decode.ts";
 import type { Done, Hello } from "../wire/messages.ts";
 
 /** Time for a sender to answer a PING after another sender claims its source, in milliseconds. */
@@ -42,6 +43,7 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
   #key: KeyEntry | undefined;
   /** Takes over after WELCOME if the client wants to receive. */
   #playback: PlaybackConnection | undefined;
+  #isHandedOver = false;
   /** Whether HELLO came, and a valid proof if the server requires a key. */
   #isIdentified = false;
   #connection: Connection | undefined;
@@ -84,7 +86,9 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
       monotonicNow(),
       {
         onHello: (hello) => this.#onHello(hello),
-        onHandOver: (decoder) => this.#playback!.start(decoder),
+        onHandOver: (decoder) => this.#handOverToPlayback(decoder),
+        runSlice: this.#runSlice,
+        isTurnOver: () => server.workQueue.isTurnOver,
         acquireSource: (stream, source) => {
           this.#checkStream(stream);
           return server.acquireSource(stream, source, this);
@@ -97,6 +101,7 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
         onLost: (source, frames, error) =>
           server.emit({ type: "lost", ...this.#peerAndStream(), source, frames, error }),
         onFlushNeeded: () => {
+          if (this.#isHandedOver) return;
           // The receiver may have processed buffered data meanwhile.
           server.setBufferedBytes(this, this.#receiver.bufferedBytes);
           this.#resumeReading();
@@ -107,6 +112,15 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
       this.#keyVerifier(exporter),
     );
   }
+
+  /** Runs costly work for this client until it is gone. */
+  readonly #runSlice: RunSlice = (slice) =>
+    this.#server.workQueue.run(this, () => {
+      if (this.#failure !== undefined || this.#connection!.isClosed) {
+        throw new FramesError("network", "The client closed the connection");
+      }
+      return slice();
+    });
 
   /** Returns the verifier for the sender's key; undefined if the server requires none. */
   #keyVerifier(exporter: Uint8Array | undefined): KeyVerifier | undefined {
@@ -168,7 +182,7 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
     return { peer: this.peer, stream: this.#receiver.hello!.stream };
   }
 
-  #onHello(hello: Hello): WelcomeFields {
+  #onHello(hello: Hello): WelcomeFields | Promise<WelcomeFields> {
     this.#isIdentified = true;
     this.#connection!.markIdentified();
     if (this.#key !== undefined && this.#key.role !== "both" && this.#key.role !== hello.role) {
@@ -194,14 +208,15 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
   }
 
   /** Prepares the playback and the WELCOME of a client that receives. */
-  #preparePlayback(hello: Hello): WelcomeFields {
+  async #preparePlayback(hello: Hello): Promise<WelcomeFields> {
     const { journalTail, store } = this.#server;
-    this.#playback = new PlaybackConnection(this.#server, this, hello);
-    const identity = journalTail.reader.property("identity");
-    const { isResumed } = this.#playback;
+    const { reader } = journalTail;
+    const playback = (this.#playback = new PlaybackConnection(this.#server, this, hello));
+    const identity = reader.property("identity");
+    const { isResumed } = playback;
     return {
-      fresh: !journalTail.reader.has(hello),
-      sources: this.#playback.firstSources,
+      fresh: !(await reader.has(hello, this.#runSlice)),
+      sources: await playback.firstSources(this.#runSlice),
       store: store.location,
       software,
       ...(identity === undefined ? {} : { identity }),
@@ -209,11 +224,16 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
     };
   }
 
-  #handOverToPlayback(): void {
+  #handOverToPlayback(decoder: Decoder): void {
     const connection = this.#connection!;
+    const playback = this.#playback!;
+    this.#flushOutput();
+    this.#resumeReading();
+    this.#isHandedOver = true;
     this.#server.remove(this);
-    connection.setHandler(this.#playback!);
-    this.#playback!.onOpen(connection);
+    playback.start(decoder);
+    connection.setHandler(playback);
+    playback.onOpen(connection);
     this.#closed.resolve();
   }
 
@@ -250,7 +270,6 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
     this.#server.setBufferedBytes(this, this.#receiver.bufferedBytes);
     if (this.#receiver.needsFlush) this.#server.flushLater(this);
     this.#flushOutput();
-    if (this.#playback !== undefined) this.#handOverToPlayback();
   }
 
   /** Whether to flush now: the input was idle in this turn, or the receipt is due. */
@@ -387,6 +406,7 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
   }
 
   fail(error: FramesError): void {
+    if (this.#isHandedOver) return this.#playback!.fail(error);
     if (this.#failure !== undefined) return;
     this.#failure = error;
     this.#playback?.release();

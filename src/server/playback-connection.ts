@@ -1,6 +1,7 @@
 /** Server side of a client that receives. Connects a `PlaybackSender`, the journal and a socket. */
 import type { KeyEntry } from "../auth/key.ts";
 import { asFramesError, FramesError, truncateMessage } from "../errors.ts";
+import type { RunSlice } from "../frame.ts";
 import type { ServerConnection, ServerContext } from "./server-context.ts";
 import { JournalPlayback } from "./playback/journal-playback.ts";
 import { LatestPlayback } from "./playback/latest-playback.ts";
@@ -89,9 +90,9 @@ export class PlaybackConnection implements ConnectionHandler, ServerConnection, 
     if (hello.latest !== true) journalTail.holds.add(this);
   }
 
-  /** The first two of the selected sources that have frames. */
-  get firstSources(): string[] {
-    return this.#server.journalTail.reader.sourcesWithFrames(this.#request, 2);
+  /** Returns the first two of the selected sources that have frames. */
+  firstSources(run: RunSlice): Promise<string[]> {
+    return this.#server.journalTail.reader.sourcesWithFrames(this.#request, 2, run);
   }
 
   /** Starts to send. `decoder` has read the client's handshake. */
@@ -182,11 +183,11 @@ export class PlaybackConnection implements ConnectionHandler, ServerConnection, 
     return Promise.resolve(!this.isFinished);
   }
 
-  /** Schedules a write for the next turn of the event loop, after other connections. */
+  /** Schedules a write for the client's next turn. */
   #scheduleWrite(): void {
     if (this.#isWriteScheduled || this.#connection === undefined || this.isFinished) return;
     this.#isWriteScheduled = true;
-    setImmediate(() => {
+    void this.#server.workQueue.run(this, () => {
       this.#isWriteScheduled = false;
       this.#write();
     });
@@ -242,7 +243,7 @@ export class PlaybackConnection implements ConnectionHandler, ServerConnection, 
   }
 
   onDrain(): void {
-    this.#write();
+    this.#scheduleWrite();
   }
 
   tick(): void {

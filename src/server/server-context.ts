@@ -1,5 +1,6 @@
 /** The server as its connections see it, and a connection as the server sees it. */
 import type { KeyEntry } from "../auth/key.ts";
+import type { WorkQueue } from "../common/work-queue.ts";
 import type { FramesError } from "../errors.ts";
 import type { FrameStore } from "../frame.ts";
 import type { KeyRing } from "../keys/key-file.ts";
@@ -17,6 +18,8 @@ export interface ServerContext {
   readonly timeoutMs: number;
   /** `HOST:PORT`, in the form that `send` accepts. */
   readonly address: string;
+  /** Runs the costly work of all peers. */
+  readonly workQueue: WorkQueue<unknown>;
   /** Reads stored frames for receiving clients. */
   readonly journalTail: JournalTail;
   emit(event: ServeEvent): void;

@@ -1,5 +1,6 @@
 /** A running server: listeners, connections and one store. */
 import { asFramesError, type ErrorName, errors, FramesError } from "../errors.ts";
+import { WorkQueue } from "../common/work-queue.ts";
 import { CommitSignal } from "../store/journal/commit-signal.ts";
 import { SourceOwners } from "./source-owners.ts";
 import type { FrameStore } from "../frame.ts";
@@ -61,6 +62,7 @@ export class FrameServer implements Server, ServerContext {
   /** The sending connection of each source. */
   readonly #sourceOwners = new SourceOwners<ServerConnection>();
   readonly #bufferBudget = new BufferBudget<ServerConnection>();
+  readonly workQueue = new WorkQueue<unknown>();
   /** Wakes receiving clients after a commit. */
   readonly commitSignal = new CommitSignal();
   #journalTail: JournalTail | undefined;

@@ -165,6 +165,11 @@ export class Decoder {
     for (const chunk of chunks) this.receive(chunk);
   }
 
+  /** Whether received bytes wait for `resume`. */
+  get hasPausedBytes(): boolean {
+    return this.#pausedBytes > 0;
+  }
+
   /** Number of unfinished frames. */
   get unfinishedCount(): number {
     return this.#unfinished.size;

@@ -134,6 +134,16 @@ export class Client extends Peer {
     }
   }
 
+  /** Passes bytes to the receiver, and waits until it has processed them. */
+  async saysAll(...parts: Uint8Array[]): Promise<string | undefined> {
+    for (const part of parts) {
+      const code = this.says(part);
+      if (code !== undefined) return code;
+      while (this.receiver.isPaused) await Promise.resolve();
+    }
+    return undefined;
+  }
+
   /** Returns the messages received since the last call. */
   heard(): DecodedMessage[] {
     let bytes: Uint8Array = Buffer.concat(this.receiver.drain(this.now));

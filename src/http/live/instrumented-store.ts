@@ -7,6 +7,7 @@ import type {
   FrameWriter,
   OfferedFrame,
   Outcome,
+  RunSlice,
   SourceStore,
   OfferStatus,
 } from "../../frame.ts";
@@ -61,10 +62,14 @@ export class InstrumentedStore implements FrameStore {
 class InstrumentedSource implements SourceStore {
   readonly #store: SourceStore;
   readonly #recorder: SourceRecorder;
+  readonly readStored?: (offered: OfferedFrame, run: RunSlice) => Promise<void>;
 
   constructor(store: SourceStore, recorder: SourceRecorder) {
     this.#store = store;
     this.#recorder = recorder;
+    if (store.readStored !== undefined) {
+      this.readStored = (offered, run) => store.readStored!(offered, run);
+    }
   }
 
   begin(description: FrameDescription): FrameWriter {

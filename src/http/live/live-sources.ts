@@ -67,6 +67,7 @@ export class LiveSources {
   #sourceCount = 0;
   readonly #senders = new Map<string, SenderStats>();
   readonly #subscribed = new Set<SourceStats>();
+  readonly #addedListeners = new Set<(stats: SourceStats) => void>();
   readonly #timer: NodeJS.Timeout;
   readonly #tickListeners = new Set<() => void>();
   #ticks = 0;
@@ -117,6 +118,7 @@ export class LiveSources {
     if (ofStream === undefined) this.#sources.set(stream, (ofStream = new Map()));
     ofStream.set(source, stats);
     this.#sourceCount++;
+    for (const listener of this.#addedListeners) listener(stats);
     return stats;
   }
 
@@ -192,6 +194,14 @@ export class LiveSources {
       unsubscribe();
       if (!stats.hasListeners) this.#subscribed.delete(stats);
     };
+  }
+
+  /**
+   * Calls `listener` for each source that is added. Returns a function that unsubscribes.
+   */
+  onAdded(listener: (stats: SourceStats) => void): () => void {
+    this.#addedListeners.add(listener);
+    return () => void this.#addedListeners.delete(listener);
   }
 
   /** Notifies subscribers. Called when stored frames have been committed to the journal. */

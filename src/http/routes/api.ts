@@ -1,6 +1,8 @@
 /** `/api`: streams, frames, gaps, senders and problems as JSON. */
 import { FramesError } from "../../errors.ts";
 import type { FrameRecord, JournalPosition } from "../../store/journal/journal-reader.ts";
+import type { RunSlice } from "../../frame.ts";
+import type { SourceTotal } from "../../store/journal/source-totals.ts";
 import type { GapPosition } from "../../store/journal/gap-index.ts";
 import { jsonResponse, notFound } from "../responses.ts";
 import { canReadProblem } from "./events.ts";
@@ -11,6 +13,12 @@ import { frameUrlPath, mediaType } from "../media-type.ts";
 /** Entries per list: default and maximum of `?limit=`. */
 const defaultLimit = 100;
 const maxLimit = 500;
+
+/** Limit of sources in one list. A stream with more says how many others it has. */
+const maxListedSources = 1000;
+
+/** Items of a list made in one slice of work. */
+const itemsPerSlice = 50;
 
 /** Limit of sources in one `moment` response. */
 const maxMomentSources = 100;
@@ -79,13 +87,21 @@ async function handleStreams(req: RouteRequest, context: HttpContext): Promise<R
   await context.refresh();
   const after = req.url.searchParams.get("after");
   const limit = parseLimit(req);
-  const names = context.streams.filter(
-    (name) => (after === null || name > after) && req.principal.canRead(name),
+  const names = await req.run(() =>
+    context.streams.filter(
+      (name) => (after === null || name > after) && req.principal.canRead(name),
+    ),
   );
-  const listed = names.slice(0, limit);
-  const streams = [];
-  for (const name of listed) streams.push(await streamJson(req, context, name));
-  return jsonResponse({ streams, next: names.length > limit ? listed.at(-1) : null });
+  const streams: StreamJson[] = [];
+  let sourceCount = 0;
+  for (const name of names.slice(0, limit)) {
+    if (sourceCount >= maxListedSources) break;
+    const stream = await streamJson(req, context, name);
+    streams.push(stream);
+    sourceCount += stream.sources.length;
+  }
+  const isMore = names.length > streams.length;
+  return jsonResponse({ streams, next: isMore ? streams.at(-1)!.name : null });
 }
 
 async function handleStream(req: RouteRequest, context: HttpContext, name: string) {
@@ -95,23 +111,39 @@ async function handleStream(req: RouteRequest, context: HttpContext, name: strin
 }
 
 /** Describes a stream and those of its sources that the client may read. */
-async function streamJson({ principal }: RouteRequest, context: HttpContext, stream: string) {
-  const { reader, status, pause } = context;
-  const sources = [];
-  for (const { source: name, frames, bytes, lost } of context.sourcesOf(stream)) {
-    if (!principal.canRead(stream, name)) continue;
-    if (sources.length % 50 === 49) await pause();
-    sources.push({
-      name,
-      frames,
-      bytes,
-      lost,
-      firstCaptured: reader.oldest(stream, name)?.captured ?? null,
-      lastCaptured: reader.newest(stream, name)?.captured ?? null,
-      live: status.liveSourceState(stream, name),
-    });
+async function streamJson({ principal, run }: RouteRequest, context: HttpContext, stream: string) {
+  const { reader, status } = context;
+  const totals = await run(() =>
+    context.sourcesOf(stream).filter(({ source }) => principal.canRead(stream, source)),
+  );
+  const sourceJson = ({ source: name, frames, bytes, lost }: SourceTotal) => ({
+    name,
+    frames,
+    bytes,
+    lost,
+    firstCaptured: reader.oldest(stream, name)?.captured ?? null,
+    lastCaptured: reader.newest(stream, name)?.captured ?? null,
+    live: status.liveSourceState(stream, name),
+  });
+  const sources = await mapInSlices(totals.slice(0, maxListedSources), sourceJson, run);
+  const otherSources = totals.length - sources.length;
+  return { name: stream, sources, ...(otherSources > 0 && { otherSources }) };
+}
+
+type StreamJson = Awaited<ReturnType<typeof streamJson>>;
+
+/** Maps a list, a few look-ups in the journal for each item, in slices of work. */
+async function mapInSlices<T, U>(
+  items: readonly T[],
+  map: (item: T) => U,
+  run: RunSlice,
+): Promise<U[]> {
+  const results: U[] = [];
+  while (results.length < items.length) {
+    const next = items.slice(results.length, results.length + itemsPerSlice);
+    results.push(...(await run(() => next.map(map))));
   }
-  return { name: stream, sources };
+  return results;
 }
 
 async function handleFrames(req: RouteRequest, context: HttpContext, stream: string) {
@@ -123,17 +155,13 @@ async function handleFrames(req: RouteRequest, context: HttpContext, stream: str
   const limit = parseLimit(req);
   const number = searchParams.get("number");
   if (number !== null) {
-    const found = await reader.scanByNumber(
-      stream,
-      source,
-      parseWholeNumber(number),
-      context.pause,
-    );
+    const found = await reader.scanByNumber(stream, source, parseWholeNumber(number), req.run);
     return jsonResponse({ frames: found.slice(0, limit).map(frameJson), next: null });
   }
   const before = searchParams.get("before");
   if (before !== null) {
-    const frames = reader.framesBefore(stream, source, parseCursor(before), limit);
+    const position = parseCursor(before);
+    const frames = await req.run(() => reader.framesBefore(stream, source, position, limit));
     const isMore = frames.length === limit;
     return jsonResponse({
       frames: frames.map(frameJson),
@@ -142,7 +170,7 @@ async function handleFrames(req: RouteRequest, context: HttpContext, stream: str
   }
   const after = searchParams.get("after");
   const position = after === null ? undefined : parseCursor(after);
-  const frames = reader.framesAfter(stream, source, position, limit + 1);
+  const frames = await req.run(() => reader.framesAfter(stream, source, position, limit + 1));
   const listed = frames.slice(0, limit);
   const isMore = frames.length > limit;
   return jsonResponse({
@@ -164,10 +192,10 @@ async function handleMoment(req: RouteRequest, context: HttpContext, stream: str
     names = context.sourcesOf(stream).map(({ source }) => source);
   }
   if (names.length > maxMomentSources) names.length = maxMomentSources;
-  const frames = names
-    .filter((source) => req.principal.canRead(stream, source))
-    .map((source) => context.reader.nearest(stream, source, time))
-    .filter((frame) => frame !== undefined);
+  const readable = names.filter((source) => req.principal.canRead(stream, source));
+  const nearest = (source: string) => context.reader.nearest(stream, source, time);
+  const found = await mapInSlices(readable, nearest, req.run);
+  const frames = found.filter((frame) => frame !== undefined);
   return jsonResponse({ at, frames: frames.map(frameJson) });
 }
 

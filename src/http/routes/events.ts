@@ -1,4 +1,5 @@
 /** `/events`: server-sent events with the status once a second, and problems as they happen. */
+import type { RunSlice } from "../../frame.ts";
 import { toJson } from "../responses.ts";
 import type { Principal } from "../principal.ts";
 import type { RouteRequest } from "../request.ts";
@@ -17,7 +18,9 @@ export function handleEvents(req: RouteRequest, context: HttpContext): Response 
   if (req.request.method === "HEAD") return new Response(null, { headers });
   const client = req.clients.add("events", req.principal);
   req.setIdleTimeout(0);
-  return new Response(createBody(client, new EventBody(context, req.principal)), { headers });
+  return new Response(createBody(client, new EventBody(context, req.principal, req.run)), {
+    headers,
+  });
 }
 
 /** Returns whether the principal may read a problem. */
@@ -29,6 +32,7 @@ export function canReadProblem(principal: Principal, { stream, source }: Problem
 class EventBody implements BodySource {
   readonly #context: HttpContext;
   readonly #principal: Principal;
+  readonly #run: RunSlice;
   #problems: Problem[] = [];
   /** The first status is sent immediately, then one per second. */
   #isStateDue = true;
@@ -36,9 +40,10 @@ class EventBody implements BodySource {
   readonly #unsubscribeTick: () => void;
   readonly #unsubscribeProblems: () => void;
 
-  constructor(context: HttpContext, principal: Principal) {
+  constructor(context: HttpContext, principal: Principal, run: RunSlice) {
     this.#context = context;
     this.#principal = principal;
+    this.#run = run;
     const { liveSources } = context;
     this.#unsubscribeTick = liveSources.onTick(() => {
       this.#isStateDue = true;
@@ -66,7 +71,8 @@ class EventBody implements BodySource {
       this.#isStateDue = false;
       // Does not wait for the refresh: the next status contains the updated totals.
       this.#context.refresh().catch(() => {});
-      text += formatEvent("state", this.#context.status.jsonFor(this.#principal));
+      const { status } = this.#context;
+      text += formatEvent("state", await this.#run(() => status.jsonFor(this.#principal)));
     }
     return new TextEncoder().encode(text);
   }

@@ -8,6 +8,7 @@ import type { SocketHandler } from "../request.ts";
 import { toJson } from "../responses.ts";
 import type { HttpContext } from "../context.ts";
 import { type CachedFrame } from "../picture/newest-frames.ts";
+import type { LiveSources } from "../live/live-sources.ts";
 import type { SourceStats } from "../live/source-stats.ts";
 import { mediaType } from "../media-type.ts";
 import type { EndReason, StreamClient } from "../stream-clients.ts";
@@ -28,16 +29,28 @@ const maxBufferedBytes = 4 << 20;
 const goingAway = 1001;
 const policyViolation = 1008;
 
-/** A watched source. `index` is its position in the client's last list. */
-interface Subscription {
-  index: number;
+/** A watched source. */
+class Subscription {
   readonly stats: SourceStats;
+  /** Position of the source in the client's last list. */
+  index: number;
   /** Value of the source's frame count at the last frame sent. */
-  serial: number;
+  serial = 0;
   /** Whether a frame was sent that the page has not confirmed with `took`. */
-  isInFlight: boolean;
-  isReading: boolean;
+  isInFlight = false;
+  isReading = false;
   readonly unsubscribe: () => void;
+
+  constructor(
+    stats: SourceStats,
+    index: number,
+    liveSources: LiveSources,
+    onFrame: (subscription: Subscription) => void,
+  ) {
+    this.stats = stats;
+    this.index = index;
+    this.unsubscribe = liveSources.subscribe(stats, () => onFrame(this));
+  }
 }
 
 export class LiveSocket implements SocketHandler {
@@ -45,7 +58,11 @@ export class LiveSocket implements SocketHandler {
   readonly #client: StreamClient;
   readonly #principal: Principal;
   #socket: ServerWebSocket<unknown> | undefined;
-  #subscriptions: Subscription[] = [];
+  /** The client's last list by `sourceKey`: the position of each source that it may read. */
+  #watched: ReadonlyMap<string, number> = new Map();
+  /** Watched sources that have sent a frame, by `sourceKey`. */
+  readonly #subscriptions = new Map<string, Subscription>();
+  #unsubscribeAdded: () => void = () => {};
 
   constructor(context: HttpContext, client: StreamClient, principal: Principal) {
     this.#context = context;
@@ -57,6 +74,7 @@ export class LiveSocket implements SocketHandler {
     this.#socket = socket;
     this.#client.bufferedBytes = () => socket.getBufferedAmount();
     this.#client.onEnd = (reason) => this.#end(reason);
+    this.#unsubscribeAdded = this.#context.liveSources.onAdded((stats) => this.#onAdded(stats));
     if (this.#client.isEnded) this.#end("stopping");
   }
 
@@ -71,48 +89,55 @@ export class LiveSocket implements SocketHandler {
 
   #subscribe(list: readonly (readonly [string, string])[]): void {
     const { liveSources } = this.#context;
-    const previous = this.#subscriptions;
-    const reused = new Set<Subscription>();
-    this.#subscriptions = list.flatMap(([stream, source], index) => {
-      if (!this.#principal.canRead(stream, source)) return [];
-      const existing = previous.find((item) => {
-        return !reused.has(item) && item.stats.stream === stream && item.stats.source === source;
-      });
-      if (existing !== undefined && !existing.stats.isEvicted) {
-        reused.add(existing);
-        existing.index = index;
-        return [existing];
-      }
-      const stats = liveSources.getOrCreate(stream, source);
-      const subscription: Subscription = {
-        index,
-        stats,
-        serial: 0,
-        isInFlight: false,
-        isReading: false,
-        unsubscribe: liveSources.subscribe(stats, () => void this.#send(subscription)),
-      };
-      return [subscription];
-    });
-    for (const subscription of previous)
-      if (!this.#subscriptions.includes(subscription)) subscription.unsubscribe();
+    const readable = list.flatMap(([stream, source], index) =>
+      this.#principal.canRead(stream, source) ? [[sourceKey(stream, source), index] as const] : [],
+    );
+    this.#watched = new Map(readable);
+    for (const [key, subscription] of this.#subscriptions) {
+      const index = this.#watched.get(key);
+      if (index !== undefined && !subscription.stats.isEvicted) subscription.index = index;
+      else this.#unsubscribe(key, subscription);
+    }
+    for (const [stream, source] of list) {
+      const stats = liveSources.get(stream, source);
+      if (stats !== undefined) this.#onAdded(stats);
+    }
     this.onDrain();
   }
 
+  /** Subscribes to a source that has statistics, if the client watches it. */
+  #onAdded(stats: SourceStats): void {
+    const key = sourceKey(stats.stream, stats.source);
+    const index = this.#watched.get(key);
+    if (index === undefined) return;
+    const previous = this.#subscriptions.get(key);
+    if (previous?.stats === stats) return;
+    if (previous !== undefined) this.#unsubscribe(key, previous);
+    const { liveSources } = this.#context;
+    const onFrame = (subscription: Subscription) => void this.#send(key, subscription);
+    this.#subscriptions.set(key, new Subscription(stats, index, liveSources, onFrame));
+  }
+
+  #unsubscribe(key: string, subscription: Subscription): void {
+    subscription.unsubscribe();
+    this.#subscriptions.delete(key);
+  }
+
   #onShown(index: unknown): void {
-    const subscription = this.#subscriptions.find((item) => item.index === index);
-    if (subscription === undefined) return;
-    subscription.isInFlight = false;
-    void this.#send(subscription);
+    for (const [key, subscription] of this.#subscriptions) {
+      if (subscription.index !== index) continue;
+      subscription.isInFlight = false;
+      void this.#send(key, subscription);
+    }
   }
 
   /** Called when the socket's buffer has drained: sends what had no room. */
   onDrain(): void {
-    for (const subscription of this.#subscriptions) void this.#send(subscription);
+    for (const [key, subscription] of this.#subscriptions) void this.#send(key, subscription);
   }
 
   /** Sends the newest frame unless it was sent already, one is in flight, or the buffer is full. */
-  async #send(subscription: Subscription): Promise<void> {
+  async #send(key: string, subscription: Subscription): Promise<void> {
     const { stats } = subscription;
     if (subscription.isInFlight || subscription.isReading || stats.frames === subscription.serial)
       return;
@@ -121,17 +146,16 @@ export class LiveSocket implements SocketHandler {
     const seenFrames = stats.frames;
     const cached = await this.#context.newestFrames.newest(stats);
     subscription.isReading = false;
-    if (!this.#subscriptions.includes(subscription)) return;
+    if (this.#subscriptions.get(key) !== subscription) return;
     if (cached === undefined || cached.serial <= subscription.serial) {
       // The frame was removed or is too large. Waits for the next one.
       subscription.serial = seenFrames;
       return;
     }
+    const { length } = cached.bytes;
+    // Sent later, by `onDrain` or with a newer frame.
+    if (this.#bufferedBytes > maxBufferedBytes || !this.#client.hasRoomFor(length)) return;
     const message = encodeMessage(subscription, cached);
-    if (this.#bufferedBytes > maxBufferedBytes || !this.#client.hasRoomFor(message.length)) {
-      // Sent later, by `onDrain` or with a newer frame.
-      return;
-    }
     if (subscription.serial > 0) this.#client.countDropped(cached.serial - subscription.serial - 1);
     subscription.serial = cached.serial;
     subscription.isInFlight = true;
@@ -143,8 +167,9 @@ export class LiveSocket implements SocketHandler {
   }
 
   #end(reason: EndReason): void {
-    for (const { unsubscribe } of this.#subscriptions) unsubscribe();
-    this.#subscriptions = [];
+    this.#unsubscribeAdded();
+    this.#watched = new Map();
+    for (const [key, subscription] of this.#subscriptions) this.#unsubscribe(key, subscription);
     if (reason === "left") return;
     const code = reason === "stopping" ? goingAway : policyViolation;
     this.#socket?.close(code, reason);
@@ -180,6 +205,10 @@ function encodeMessage(
   message.set(header, 4);
   message.set(bytes, 4 + header.length);
   return message;
+}
+
+function sourceKey(stream: string, source: string): string {
+  return JSON.stringify([stream, source]);
 }
 
 function parseObject(text: string): object | undefined {

@@ -51,6 +51,11 @@ export function escapeLabel(text: string): string {
 
 export async function handleMetrics(req: RouteRequest, context: HttpContext): Promise<Response> {
   await context.refresh();
+  const text = await req.run(() => metricsText(req, context));
+  return new Response(text, { headers });
+}
+
+function metricsText(req: RouteRequest, context: HttpContext): string {
   const { principal } = req;
   const sources = [...context.liveSources.all()]
     .filter(({ stream, source, frames, lost }) => {
@@ -61,7 +66,7 @@ export async function handleMetrics(req: RouteRequest, context: HttpContext): Pr
     );
   const metrics = [...sourceMetrics(sources, context.liveSources.now), delayMetric(sources)];
   if (principal.canReadAll) metrics.push(...serverMetrics(req, context));
-  return new Response(metrics.map(({ text }) => text).join(""), { headers });
+  return metrics.map(({ text }) => text).join("");
 }
 
 /**

@@ -146,8 +146,8 @@ function checkCanRead({ principal }: RouteRequest, stream: string, source: strin
 }
 
 async function findFrame(
-  { url }: RouteRequest,
-  { reader, pause }: HttpContext,
+  { url, run }: RouteRequest,
+  { reader }: HttpContext,
   stream: string,
   source: string,
   lookup: string,
@@ -159,7 +159,7 @@ async function findFrame(
     throw notFound(`${source} of ${stream} has no frame ${JSON.stringify(id)}`);
   }
   const session = url.searchParams.get("session");
-  const found = await reader.scanByNumber(stream, source, parseWholeNumber(id), pause);
+  const found = await reader.scanByNumber(stream, source, parseWholeNumber(id), run);
   const frame = found.find((one) => session === null || one.session === session);
   if (frame !== undefined) return frame;
   throw notFound(`${source} of ${stream} has no frame with number ${id}`);

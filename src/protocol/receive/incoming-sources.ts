@@ -6,8 +6,10 @@ import type {
   SourceInfo,
   FrameStore,
   FrameWriter,
+  OfferedFrame,
   Outcome,
   RawShape,
+  RunSlice,
   SourceStore,
   OfferStatus,
 } from "../../frame.ts";
@@ -24,6 +26,8 @@ import {
 } from "../../wire/messages.ts";
 import { tooLargeError } from "../frame-errors.ts";
 import type { OutcomeCounts } from "./outcome-counts.ts";
+
+type LostBody = ControlBodies[typeof MessageType.lost];
 
 /** A declared source id. */
 interface IncomingSource {
@@ -66,6 +70,10 @@ export interface IncomingSourcesHooks {
   /** Called when the store failed asynchronously. */
   onError(error: unknown): void;
 }
+
+/** Offered frames compared in one slice of work, and ranges of lost frames recorded in one. */
+const offersPerSlice = 256;
+export const lossesPerSlice = 256;
 
 /** Characters kept of a refused source's name, for log lines and events. */
 const maxRefusedNameLength = 100;
@@ -296,38 +304,53 @@ export class IncomingSources {
     this.#onFrameEnded(incoming, description, writer instanceof FramesError ? writer : "aborted");
   }
 
-  /** Handles LOST. */
-  recordLoss(id: number, body: ControlBodies[typeof MessageType.lost]): void {
+  /** Handles LOST with at most `lossesPerSlice` ranges. */
+  recordLoss(id: number, body: LostBody): void {
+    this.#recordRanges(this.#sourceWithId(id), body, body.ranges);
+    this.#reportLoss(id, body);
+  }
+
+  /** Handles LOST with many ranges. */
+  async recordLossInSlices(id: number, body: LostBody, run: RunSlice): Promise<void> {
     const incoming = this.#sourceWithId(id);
-    const { error: number, message: text } = body;
-    const name = Buffer.byteLength(body.name ?? "") > Size.name ? undefined : body.name;
-    const reason = text === undefined ? undefined : truncateMessage(text);
-    const error = new FramesError(errorByNumber(number, "loss"), reason);
-    this.hasUnsavedLosses = true;
-    const store = this.#openStore(incoming);
-    let frames = 0;
-    for (const [first, last] of body.ranges) {
-      frames = Math.min(frames + last - first + 1, Number.MAX_SAFE_INTEGER);
-      if (!(store instanceof FramesError)) store.recordLoss(first, last, error, name);
+    for (let first = 0; first < body.ranges.length; first += lossesPerSlice) {
+      const ranges = body.ranges.slice(first, first + lossesPerSlice);
+      await run(() => this.#recordRanges(incoming, body, ranges));
     }
-    this.#hooks.onLost(incoming.name, frames, error, body.ranges);
+    this.#reportLoss(id, body);
+  }
+
+  #recordRanges(incoming: IncomingSource, body: LostBody, ranges: LostBody["ranges"]): void {
+    const store = this.#openStore(incoming);
+    if (store instanceof FramesError) return;
+    this.hasUnsavedLosses = true;
+    const name = Buffer.byteLength(body.name ?? "") > Size.name ? undefined : body.name;
+    const error = lossError(body);
+    for (const [first, last] of ranges) store.recordLoss(first, last, error, name);
+  }
+
+  #reportLoss(id: number, body: LostBody): void {
+    const frames = body.ranges.reduce((sum, [first, last]) => sum + last - first + 1, 0);
+    const safeFrames = Math.min(frames, Number.MAX_SAFE_INTEGER);
+    this.#hooks.onLost(this.sourceName(id), safeFrames, lossError(body), body.ranges);
   }
 
   /** Returns the body of ANSWER for the offered frames: one letter for each. */
-  answerOffer(id: number, offered: readonly OfferEntry[]): string {
+  async answerOffer(id: number, offered: readonly OfferEntry[], run: RunSlice): Promise<string> {
     const store = this.#openStore(this.#sourceWithId(id));
     // Frames of a refused source are wanted here. Each gets a REFUSED with the reason when it is
     // sent.
     if (store instanceof FramesError) return "w".repeat(offered.length);
-    const statuses = store.compare(
-      offered.map(([name, size, captured, sequence, crc32]) => {
-        return { name, size, captured: BigInt(captured), sequence, crc32 };
-      }),
-    );
     let letters = "";
-    for (const status of statuses) {
-      if (status === "stored" || status === "removed") this.#foundCount++;
-      letters += letterByStatus.get(status)!;
+    while (letters.length < offered.length) {
+      const next = offered.slice(letters.length, letters.length + offersPerSlice).map(toOffered);
+      const statuses = await run(() => store.compare(next));
+      for (const status of statuses) {
+        if (status === "stored" || status === "removed") this.#foundCount++;
+        letters += letterByStatus.get(status)!;
+      }
+      const unread = next[statuses.length];
+      if (unread !== undefined) await store.readStored!(unread, run);
     }
     return letters;
   }
@@ -347,6 +370,16 @@ export class IncomingSources {
       if (writer !== undefined && !(writer instanceof FramesError)) writer.discard();
     }
   }
+}
+
+function toOffered([name, size, captured, sequence, crc32]: OfferEntry): OfferedFrame {
+  return { name, size, captured: BigInt(captured), sequence, crc32 };
+}
+
+/** Returns the reason that a sender gave for a loss. */
+function lossError({ error, message }: LostBody): FramesError {
+  const reason = message === undefined ? undefined : truncateMessage(message);
+  return new FramesError(errorByNumber(error, "loss"), reason);
 }
 
 /**

@@ -1,6 +1,6 @@
 /** Events and limits of a receiver: what it reports to its caller, and what it grants. */
 import type { ErrorName, FramesError } from "../../errors.ts";
-import type { FrameDescription, Outcome } from "../../frame.ts";
+import type { FrameDescription, Outcome, RunSlice } from "../../frame.ts";
 import type { Decoder } from "../../wire/decode.ts";
 import type { Hello, Welcome } from "../../wire/messages.ts";
 
@@ -16,10 +16,14 @@ export type WelcomeFields = Pick<
 /** Callbacks of a receiver. */
 export interface ReceiverEvents {
   /**
-   * Called after HELLO, and after PROOF if a key is required. An error it throws ends the
+   * Called after HELLO, and after PROOF if a key is required. An error, thrown or rejected, ends the
    * connection.
    */
-  onHello(hello: Hello): WelcomeFields;
+  onHello(hello: Hello): WelcomeFields | Promise<WelcomeFields>;
+  /** Runs costly work. Default: runs it at once. */
+  readonly runSlice?: RunSlice;
+  /** Returns whether further messages must wait for a slice of work. Default: never. */
+  isTurnOver?(): boolean;
   /**
    * Called when a receiving client is admitted. The caller passes the decoder to a playback sender.
    */

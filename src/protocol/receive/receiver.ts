@@ -4,6 +4,7 @@
  * sends no receipt on its own: the caller flushes the store, once for all its connections, and then
  * calls `ack`.
  */
+import { runAtOnce } from "../../common/work-queue.ts";
 import { errorByNumber, FramesError, truncateMessage } from "../../errors.ts";
 import type { FrameDescription, FrameStore } from "../../frame.ts";
 import { Decoder, type MessageHandler } from "../../wire/decode.ts";
@@ -23,9 +24,9 @@ import {
 } from "../../wire/messages.ts";
 import { Keepalive, toWireTime } from "../keepalive.ts";
 import { peerFaults, type FlushSnapshot } from "./receiver-events.ts";
-import type { ReceiverEvents, ReceiverLimits } from "./receiver-events.ts";
+import type { ReceiverEvents, ReceiverLimits, WelcomeFields } from "./receiver-events.ts";
 import { ClientHandshake, encodePreface, type KeyVerifier, ServerHandshake } from "../handshake.ts";
-import { IncomingSources, toSourceInfo } from "./incoming-sources.ts";
+import { IncomingSources, lossesPerSlice, toSourceInfo } from "./incoming-sources.ts";
 import { Receipts } from "./receipts.ts";
 import { OutcomeCounts } from "./outcome-counts.ts";
 import { RateLimiter } from "../rate-limiter.ts";
@@ -46,7 +47,8 @@ export class Receiver implements MessageHandler {
   readonly #serverHandshake: ServerHandshake | undefined;
   readonly #clientHandshake: ClientHandshake | undefined;
   readonly #outcomes = new OutcomeCounts();
-  #isAcquiring = false;
+  /** Work that must end before the next message is processed. */
+  #waitCount = 0;
   readonly #rateLimiter: RateLimiter;
   #outgoing: Uint8Array[] = [];
   #phase: Phase = "handshake";
@@ -133,7 +135,7 @@ export class Receiver implements MessageHandler {
 
   /** Whether the caller must stop reading from the sender. */
   get isPaused(): boolean {
-    return this.#isAcquiring || this.#rateLimiter.isOverLimit;
+    return this.#waitCount > 0 || this.#rateLimiter.isOverLimit;
   }
 
   /** The sources declared on this connection now. */
@@ -173,6 +175,40 @@ export class Receiver implements MessageHandler {
     if (this.#isStopped) return;
     this.#handshake.onReceived(chunk);
     this.#decoder.receive(chunk);
+    this.#waitForTurn();
+  }
+
+  /**
+   * Processes no further message until `work` has ended. Then calls `onDone` and continues, in a
+   * slice of work.
+   */
+  #waitFor(work: Promise<unknown>, onDone: () => void = () => {}): void {
+    this.#waitCount++;
+    this.#decoder.pause();
+    const run = this.#events.runSlice ?? runAtOnce;
+    const proceed = () => {
+      this.#waitCount--;
+      if (this.#isStopped) return;
+      onDone();
+      this.#resume();
+    };
+    work
+      .then(() => run(proceed))
+      .catch((error: unknown) => {
+        if (!this.#isStopped) this.#events.onError?.(error);
+      });
+  }
+
+  /** Pauses after a message if the turn is over. */
+  #checkTurn(): void {
+    if (this.#events.isTurnOver?.() === true) this.#decoder.pause();
+  }
+
+  /** Waits for a slice if decoding was paused because the turn is over. */
+  #waitForTurn(): void {
+    if (this.isPaused || this.#isStopped || this.#phase === "handed-over") return;
+    if (this.#decoder.hasPausedBytes) this.#waitFor(Promise.resolve());
+    else this.#decoder.resume();
   }
 
   /**
@@ -195,6 +231,7 @@ export class Receiver implements MessageHandler {
   #resume(): void {
     if (this.isPaused || this.#isStopped) return;
     this.#decoder.resume();
+    this.#waitForTurn();
     this.#events.onFlushNeeded?.();
   }
 
@@ -318,6 +355,7 @@ export class Receiver implements MessageHandler {
     this.#events.trace?.("<-", `${typeName(message.type)} ${JSON.stringify(message.body)}`);
     this.#rateLimiter.count();
     if (this.#rateLimiter.isOverLimit) this.#decoder.pause();
+    else this.#checkTurn();
     if (message.type === MessageType.hello) return this.#onHello(message.body);
     if (message.type === MessageType.error) {
       const code = errorByNumber(message.body.error, "end");
@@ -333,7 +371,7 @@ export class Receiver implements MessageHandler {
         this.#sources.abortFrame(message.source, message.body.sequence);
         return this.#stopIfComplete();
       case MessageType.lost:
-        return this.#sources.recordLoss(message.source, message.body);
+        return this.#onLost(message.source, message.body);
       case MessageType.offer:
         if (this.#clientHandshake !== undefined) throw unexpectedMessage(MessageType.offer);
         return this.#onOffer(message.source, message.body.frames);
@@ -380,9 +418,16 @@ export class Receiver implements MessageHandler {
 
   #accept(hello: Hello): void {
     const welcome = this.#events.onHello(hello);
+    this.#keepalive.onHandshakeDone();
+    if (!(welcome instanceof Promise)) return this.#welcome(hello, welcome);
+    let fields: WelcomeFields;
+    const known = welcome.then((result) => void (fields = result));
+    this.#waitFor(known, () => this.#welcome(hello, fields));
+  }
+
+  #welcome(hello: Hello, welcome: WelcomeFields): void {
     const isSender = hello.role === "send";
     this.#phase = isSender ? "open" : "handed-over";
-    this.#keepalive.onHandshakeDone();
     this.#sendPreface();
     const durable = isSender && (hello.durable === true || this.#store.isDurable);
     const features = ["offer", "replace", "moved-away"];
@@ -412,17 +457,15 @@ export class Receiver implements MessageHandler {
     if (previous !== undefined) this.#events.releaseSource?.(previous.stream, previous.name);
     const stream = declaration.stream ?? this.hello!.stream;
     const acquired = this.#events.acquireSource?.(stream, declaration.name);
-    if (!(acquired instanceof Promise)) return this.#sources.declare(id, stream, declaration);
-    this.#isAcquiring = true;
-    this.#decoder.pause();
-    acquired
-      .then(() => {
-        this.#isAcquiring = false;
-        if (this.#isStopped) return;
-        this.#sources.declare(id, stream, declaration);
-        this.#resume();
-      })
-      .catch((error: unknown) => this.#events.onError?.(error));
+    const declare = () => this.#sources.declare(id, stream, declaration);
+    if (acquired instanceof Promise) this.#waitFor(acquired, declare);
+    else declare();
+  }
+
+  #onLost(id: number, body: ControlBodies[typeof MessageType.lost]): void {
+    if (body.ranges.length <= lossesPerSlice) return this.#sources.recordLoss(id, body);
+    const run = this.#events.runSlice ?? runAtOnce;
+    this.#waitFor(this.#sources.recordLossInSlices(id, body, run));
   }
 
   onFrame(id: number, description: FrameDescription, more: boolean): void {
@@ -441,13 +484,19 @@ export class Receiver implements MessageHandler {
 
   onFrameComplete(id: number, crc: number): void {
     this.#sources.finishFrame(id, crc);
+    this.#checkTurn();
     if (this.#isShuttingDown) this.#stopIfComplete();
   }
 
   #onOffer(id: number, offered: readonly OfferEntry[]): void {
     this.#receipts.addOffered(offered.length);
-    const answers = this.#sources.answerOffer(id, offered);
-    this.#receipts.queueAnswer(encodeControl(MessageType.answer, id, { answers }), offered.length);
+    const answered = this.#sources
+      .answerOffer(id, offered, this.#events.runSlice ?? runAtOnce)
+      .then((answers) => {
+        const message = encodeControl(MessageType.answer, id, { answers });
+        this.#receipts.queueAnswer(message, offered.length);
+      });
+    this.#waitFor(answered);
   }
 
   #onEnd(frames: number): void {

@@ -13,13 +13,20 @@ import type { StoredFrame } from "./stored-frame.ts";
  */
 const maxPendingLosses = 1000;
 
+/** Sources whose newest stored frame is read at a time, and kept until it is sent. */
+const sourcesPerRead = 100;
+
 /**
  * The newest frame of each source. Older frames that were not sent yet are dropped and reported.
  */
 export class LatestPlayback implements Playback {
   readonly #tail: JournalTail;
   readonly #request: PlaybackRequest;
+  /** The newest row at the start. */
+  readonly #startPosition: number;
   #position: number;
+  /** Sources whose newest stored frame is not read yet; undefined after the last. */
+  #unreadSources: Iterator<string> | undefined;
   /** Newest unsent frame of each source, in the order of sending. */
   readonly #newestFrames = new Map<string, FrameRecord>();
   /** Ranges of dropped frames that are not reported yet. */
@@ -28,9 +35,8 @@ export class LatestPlayback implements Playback {
   constructor(tail: JournalTail, request: PlaybackRequest) {
     this.#tail = tail;
     this.#request = request;
-    this.#position = tail.last;
-    for (const frame of tail.reader.newestOfEach(request))
-      this.#newestFrames.set(frame.source, frame);
+    this.#startPosition = this.#position = tail.last;
+    this.#unreadSources = tail.reader.selectedSources(request);
   }
 
   get position(): number {
@@ -38,11 +44,16 @@ export class LatestPlayback implements Playback {
   }
 
   get isBusy(): boolean {
+    return this.#unreadSources !== undefined || this.#hasUnreadRows;
+  }
+
+  get #hasUnreadRows(): boolean {
     return this.#request.follow && this.#position < this.#tail.last;
   }
 
   get isEnded(): boolean {
-    return !this.#request.follow && this.#newestFrames.size === 0;
+    const isRead = this.#unreadSources === undefined && this.#newestFrames.size === 0;
+    return isRead && !this.#request.follow;
   }
 
   next(): PlaybackItem | undefined {
@@ -50,7 +61,8 @@ export class LatestPlayback implements Playback {
     const loss = this.#losses.shift();
     if (loss !== undefined) return loss;
     // A newer frame may be among the rows that are not read yet.
-    if (this.isBusy) return undefined;
+    if (this.#hasUnreadRows) return undefined;
+    if (this.#newestFrames.size === 0) this.#readStored();
     const [first] = this.#newestFrames;
     if (first === undefined) return undefined;
     const [source, frame] = first;
@@ -60,6 +72,18 @@ export class LatestPlayback implements Playback {
 
   unshift(item: PlaybackItem): void {
     this.#losses.unshift(item);
+  }
+
+  /** Reads the newest stored frames of the next sources. */
+  #readStored(): void {
+    for (let count = 0; count < sourcesPerRead; count++) {
+      const next = this.#unreadSources?.next();
+      if (next?.done !== false) return void (this.#unreadSources = undefined);
+      const frame = this.#tail.reader.newestOf(this.#request, next.value);
+      // A frame that arrived since the start is among the new rows.
+      if (frame === undefined || (this.#request.follow && frame.id > this.#startPosition)) continue;
+      this.#newestFrames.set(frame.source, frame);
+    }
   }
 
   /** Reads the next rows, and replaces frames that are not sent yet by newer ones. */

@@ -13,6 +13,7 @@ import type {
   FrameStore,
   FrameWriter,
   OfferedFrame,
+  RunSlice,
   SourceStore,
   OfferStatus,
 } from "../../frame.ts";
@@ -22,7 +23,8 @@ import { checkHiddenFolder, checkJournalNotLost } from "./open-checks.ts";
 import { CommitBatch } from "./commit-batch.ts";
 import { ExistingFileWriter } from "./existing-file-writer.ts";
 import { checkCopy, type CopyOf } from "./copied-stream.ts";
-import { entryAt, fileChecksum, isIntact } from "./file-check.ts";
+import { entryAt, fileChecksum, readBuffer } from "./file-check.ts";
+import { StoredChecksum } from "./stored-checksum.ts";
 import { StoreFolder } from "./store-folder.ts";
 import { Journal } from "../journal/journal.ts";
 import type { DiskSpace, StoreContents } from "../store-contents.ts";
@@ -363,12 +365,6 @@ function isOfFolder(error: unknown): boolean {
 /** Approximate bytes of a loss in the journal. */
 const lossBytes = 200;
 
-/**
- * Limits the bytes read to compare the frames of one offer. Reading blocks the event loop, so no
- * other connection is served meanwhile.
- */
-const maxCompareBytes = 64 << 20;
-
 /** Parts of the store that its sources use. */
 interface DirectoryContext {
   readonly freeSpace: FreeSpace;
@@ -382,7 +378,8 @@ interface DirectoryContext {
 class DirectorySourceStore implements SourceStore {
   readonly #destination: FrameDestination;
   readonly #context: DirectoryContext;
-  /** Bytes of files that may still be read for the current offer. */
+  readonly #storedChecksum = new StoredChecksum();
+  /** Bytes of files that may still be read in this call of `compare`. */
   #readBudget = 0;
 
   constructor(destination: FrameDestination, context: DirectoryContext) {
@@ -428,12 +425,17 @@ class DirectorySourceStore implements SourceStore {
 
   compare(offered: readonly OfferedFrame[]): OfferStatus[] {
     this.#context.completeReplacements();
-    this.#readBudget = maxCompareBytes;
+    this.#readBudget = readBuffer.length;
     const { root, nameIndex } = this.#destination;
     try {
       return nameIndex.journal.read(() => {
-        const statuses = offered.map((frame) => this.#compareOrWant(frame));
-        this.#markAccounted(offered, statuses);
+        const statuses: OfferStatus[] = [];
+        for (const frame of offered) {
+          const status = this.#compareOrWant(frame);
+          if (status === undefined) break;
+          statuses.push(status);
+        }
+        this.#markAccounted(offered.slice(0, statuses.length), statuses);
         return statuses;
       });
     } catch (error) {
@@ -441,7 +443,23 @@ class DirectorySourceStore implements SourceStore {
     }
   }
 
-  #compareOrWant(frame: OfferedFrame): OfferStatus {
+  async readStored({ name }: OfferedFrame, run: RunSlice): Promise<void> {
+    await this.#storedChecksum.read(this.#destination.folder.pathOf(name), run);
+  }
+
+  /**
+   * Returns the checksum of a stored file: undefined if `readStored` has to be called first, and
+   * `changed` if the file has changed meanwhile.
+   */
+  #checksum(path: string, size: number): number | "changed" | undefined {
+    const known = this.#storedChecksum.find(path);
+    if (known !== undefined || size > this.#readBudget) return known;
+    this.#readBudget -= size;
+    return fileChecksum(path);
+  }
+
+  /** Returns undefined if a file has to be read first. */
+  #compareOrWant(frame: OfferedFrame): OfferStatus | undefined {
     try {
       return this.#compare(frame);
     } catch (error) {
@@ -471,7 +489,7 @@ class DirectorySourceStore implements SourceStore {
     }
   }
 
-  #compare(offered: OfferedFrame): OfferStatus {
+  #compare(offered: OfferedFrame): OfferStatus | undefined {
     const { sourceInfo, folder, nameIndex } = this.#destination;
     const { name, size, captured, crc32 } = offered;
     checkPathPart(name, nameIndex.isPortable);
@@ -502,10 +520,12 @@ class DirectorySourceStore implements SourceStore {
     if (kind === "other") return sourceInfo.verifyStored === true ? mismatch : "stored";
     if (kind === "file") {
       if (sourceInfo.verifyStored === true) {
-        // Over the limit the sender sends the frame, so that files are read one at a time.
-        if (size > this.#readBudget) return "wanted";
-        this.#readBudget -= size;
-        if (!isIntact(path, stored)) return mismatch;
+        if (entryAt(path)?.size !== size) return mismatch;
+        const checksum = this.#checksum(path, size);
+        // The sender sends the frame, and it is compared then.
+        if (checksum === "changed") return "wanted";
+        if (checksum === undefined) return undefined;
+        if (checksum !== stored.crc32) return mismatch;
       }
       this.#destination.onExisting(path);
       nameIndex.confirm(sourceInfo, offered, stored);
@@ -537,7 +557,7 @@ class DirectorySourceStore implements SourceStore {
    * Compares with a file that has no row, as a crash between rename and commit leaves it. Records
    * the file if its bytes are the same.
    */
-  #compareFile(offered: OfferedFrame, path: string): OfferStatus {
+  #compareFile(offered: OfferedFrame, path: string): OfferStatus | undefined {
     const { sourceInfo, folder, nameIndex } = this.#destination;
     const { name, size, crc32 } = offered;
     if (!folder.exists()) return "wanted";
@@ -546,9 +566,10 @@ class DirectorySourceStore implements SourceStore {
       return "wanted";
     if (existing.size !== size) return "conflict";
     if (crc32 === undefined) return "needsChecksum";
-    if (size > this.#readBudget) return "wanted";
-    this.#readBudget -= size;
-    if (fileChecksum(path) !== crc32) return "conflict";
+    const checksum = this.#checksum(path, size);
+    if (checksum === undefined) return undefined;
+    if (checksum === "changed") return "wanted";
+    if (checksum !== crc32) return "conflict";
     nameIndex.checkFree(folder.storePathOf(name));
     nameIndex.record(
       folder.storePathOf(name),

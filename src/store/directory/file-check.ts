@@ -8,6 +8,9 @@ import { openFlags } from "../../common/open-flags.ts";
 import { FramesError } from "../../errors.ts";
 import { toReadError } from "./store-error.ts";
 
+/** Buffer for reading files. Reading is synchronous, so all readers share it. */
+export const readBuffer = new Uint8Array(1 << 20);
+
 /**
  * Returns the CRC-32 of a file. Blocks until the whole file is read.
  *
@@ -19,12 +22,11 @@ export function fileChecksum(path: string): number {
   try {
     file = openSync(path, openFlags);
     if (!fstatSync(file).isFile()) throw new FramesError("not-stored", `${path} is not a file`);
-    const buffer = new Uint8Array(1 << 20);
     let crc = 0;
     for (;;) {
-      const read = readSync(file, buffer, 0, buffer.length, null);
+      const read = readSync(file, readBuffer, 0, readBuffer.length, null);
       if (read === 0) return crc;
-      crc = crc32(buffer.subarray(0, read), crc);
+      crc = crc32(readBuffer.subarray(0, read), crc);
     }
   } catch (error) {
     throw toReadError(error, path);

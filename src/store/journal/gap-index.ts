@@ -3,9 +3,11 @@
  * steps of a few thousand rows, so that storing frames is not delayed. The index is then updated
  * with new rows.
  */
+import type { Database } from "bun:sqlite";
 import { FramesError } from "../../errors.ts";
 import type { JournalReader } from "./journal-reader.ts";
 import type { SequenceGap } from "./gaps.ts";
+import type { RunSlice } from "../../frame.ts";
 import { RangeSet } from "./range-set.ts";
 
 /** Rows read in one step, which takes a few milliseconds. */
@@ -57,14 +59,14 @@ interface KnownRow {
 
 export class GapIndex {
   readonly #reader: JournalReader;
-  readonly #pause: () => Promise<void>;
+  readonly #run: RunSlice;
   /** Ordered by last use; the most recent is last. */
   readonly #streams = new Map<string, StreamNumbers>();
 
-  /** @param pause awaited between steps, so that other work can run */
-  constructor(reader: JournalReader, pause: () => Promise<void>) {
+  /** @param run runs the steps, so that other work can run between them */
+  constructor(reader: JournalReader, run: RunSlice) {
     this.#reader = reader;
-    this.#pause = pause;
+    this.#run = run;
   }
 
   /**
@@ -84,13 +86,15 @@ export class GapIndex {
     await (numbers.refreshing ??= this.#refresh(stream, numbers).finally(() => {
       numbers.refreshing = undefined;
     }));
-    const found: PositionedGap[] = [];
-    for (const gap of orderedGaps(numbers, includes)) {
-      if (after !== undefined && comparePositions(gap.position, after) <= 0) continue;
-      found.push(gap);
-      if (found.length === limit) break;
-    }
-    return found;
+    return this.#run(() => {
+      const found: PositionedGap[] = [];
+      for (const gap of orderedGaps(numbers, includes)) {
+        if (after !== undefined && comparePositions(gap.position, after) <= 0) continue;
+        found.push(gap);
+        if (found.length === limit) break;
+      }
+      return found;
+    });
   }
 
   #numbersOf(stream: string): StreamNumbers {
@@ -105,7 +109,7 @@ export class GapIndex {
   }
 
   async #refresh(stream: string, numbers: StreamNumbers): Promise<void> {
-    while (this.#addFrames(stream, numbers)) await this.#pause();
+    while (await this.#run(() => this.#addFrames(stream, numbers)));
     await this.#addAccounted(stream, numbers);
     await this.#addLosses(stream, numbers);
     let entries = 0;
@@ -148,9 +152,13 @@ export class GapIndex {
     return true;
   }
 
+  #read<T>(act: (database: Database) => T): Promise<T> {
+    return this.#run(() => this.#reader.read(act));
+  }
+
   async #addAccounted(stream: string, numbers: StreamNumbers): Promise<void> {
-    for (let from = ["", "", -1n] as const; ; await this.#pause()) {
-      const rows = this.#reader.read((database) =>
+    for (let from = ["", "", -1n] as const; ;) {
+      const rows = await this.#read((database) =>
         database
           .query<KnownRow, [string, string, string, bigint]>(
             `SELECT source, session, first, last, at FROM accounted
@@ -170,8 +178,8 @@ export class GapIndex {
   /** Reads all losses again, because retention may have deleted old ones. */
   async #addLosses(stream: string, numbers: StreamNumbers): Promise<void> {
     const lossesBySession = new Map<SessionNumbers, ReportedLoss[]>();
-    for (let from = 0; ; await this.#pause()) {
-      const { rows, last } = this.#reader.read((database) => ({
+    for (let from = 0; ;) {
+      const { rows, last } = await this.#read((database) => ({
         rows: database
           .query<KnownRow & { reason: string; state: string | null }, [number, string]>(
             `SELECT source, session, first, last, reason, at, state FROM

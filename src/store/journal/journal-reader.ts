@@ -3,7 +3,7 @@
  * capture time, by name or by number. Uncommitted rows are not visible.
  */
 import type { Database } from "bun:sqlite";
-import type { FrameDescription, RawShape } from "../../frame.ts";
+import type { FrameDescription, RawShape, RunSlice } from "../../frame.ts";
 import { rowChecks } from "./row-check.ts";
 import {
   type FrameRow,
@@ -55,6 +55,9 @@ const lastPosition: JournalPosition = {
   sequence: Number.MAX_SAFE_INTEGER,
   id: Number.MAX_SAFE_INTEGER,
 };
+
+/** Sources looked up in one slice of work. */
+const lookupsPerSlice = 100;
 
 /** Frames scanned in one step, which takes a few milliseconds. */
 const scanBatchSize = 10_000;
@@ -133,46 +136,78 @@ export class JournalReader {
     return this.#all("SELECT * FROM frames WHERE id = ?", id)[0];
   }
 
-  /** Returns the frame with the latest capture time of each selected source. */
-  newestOfEach({ stream, sources, since }: FrameSelection): FrameRecord[] {
-    return (sources ?? this.sources(stream)).flatMap((source) => {
-      const frame = this.newest(stream, source);
-      const isSelected = frame !== undefined && (since === undefined || frame.captured >= since);
-      return isSelected ? [frame] : [];
-    });
-  }
-
-  /** Returns whether a stream has any frame. If sources are named, each of them must have one. */
-  has({ stream, sources }: Pick<FrameSelection, "stream" | "sources">): boolean {
-    if (sources !== undefined) {
-      return sources.every((source) => this.newest(stream, source) !== undefined);
+  /**
+   * Returns whether a stream has any frame. If sources are named, each of them must have one.
+   *
+   * @param run runs the look-ups in slices
+   */
+  async has(
+    { stream, sources }: Pick<FrameSelection, "stream" | "sources">,
+    run: RunSlice,
+  ): Promise<boolean> {
+    if (sources === undefined) return run(() => this.sources(stream, "", 1).length > 0);
+    for (let first = 0; first < sources.length; first += lookupsPerSlice) {
+      const names = sources.slice(first, first + lookupsPerSlice);
+      const isStored = (source: string) => this.newest(stream, source) !== undefined;
+      if (!(await run(() => names.every(isStored)))) return false;
     }
-    return this.#wrapErrors(() => {
-      const query = this.#database.query("SELECT 1 FROM frames WHERE stream = ? LIMIT 1");
-      return query.get(stream) !== null;
-    });
+    return true;
   }
 
-  /** Returns the names of selected sources that have frames, `limit` at most. */
-  sourcesWithFrames({ stream, sources, since }: FrameSelection, limit: number): string[] {
+  /**
+   * Returns the names of selected sources that have frames, `limit` at most.
+   *
+   * @param run runs the look-ups in slices
+   */
+  async sourcesWithFrames(
+    selection: FrameSelection,
+    limit: number,
+    run: RunSlice,
+  ): Promise<string[]> {
+    const names = this.selectedSources(selection);
     const found: string[] = [];
-    for (const source of sources ?? this.sources(stream, since === undefined ? limit : Infinity)) {
-      if (found.length === limit) break;
-      const newest = this.newest(stream, source);
-      const isSelected = newest !== undefined && (since === undefined || newest.captured >= since);
-      if (isSelected) found.push(source);
-    }
+    const findNext = () => {
+      for (let lookups = 0; lookups < lookupsPerSlice && found.length < limit; lookups++) {
+        const { value: source, done } = names.next();
+        if (done === true) return false;
+        if (this.newestOf(selection, source) !== undefined) found.push(source);
+      }
+      return found.length < limit;
+    };
+    while (await run(findNext));
     return found;
   }
 
-  /** Returns the sources of a stream, sorted by name, `limit` at most. */
-  sources(stream: string, limit = Infinity): string[] {
+  /** Yields the selected sources, reading their names as they are needed. Some may have no frames. */
+  *selectedSources({ stream, sources }: FrameSelection): Generator<string, undefined> {
+    if (sources !== undefined) {
+      yield* new Set(sources);
+      return undefined;
+    }
+    for (let after = ""; ;) {
+      const [next] = this.sources(stream, after, 1);
+      if (next === undefined) return undefined;
+      yield next;
+      after = next;
+    }
+  }
+
+  /** Returns the frame of a source with the latest capture time, if it is selected. */
+  newestOf({ stream, since }: FrameSelection, source: string): FrameRecord | undefined {
+    const frame = this.newest(stream, source);
+    return frame === undefined || (since !== undefined && frame.captured < since)
+      ? undefined
+      : frame;
+  }
+
+  /** Returns the sources of a stream after a name, sorted, `limit` at most. */
+  sources(stream: string, after = "", limit = Infinity): string[] {
     return this.#wrapErrors(() => {
       const query = this.#database.query<{ source: string | null }, [string, string]>(
         "SELECT min(source) AS source FROM frames WHERE stream = ? AND source > ?",
       );
       const found: string[] = [];
-      for (let last = ""; ; found.push(last)) {
+      for (let last = after; ; found.push(last)) {
         const next = query.get(stream, last)!.source;
         if (next === null || found.length === limit) return found;
         last = next;
@@ -274,17 +309,17 @@ export class JournalReader {
 
   /**
    * Returns the frames of a source with this number, newest session first. Numbers have no index,
-   * so all frames of the source are scanned. The scan awaits `pause` after each batch of some
-   * thousand rows, so that other work can run.
+   * so all frames of the source are scanned, in slices of some thousand rows.
    */
   async scanByNumber(
     stream: string,
     source: string,
     number: number,
-    pause: () => Promise<void>,
+    run: RunSlice,
   ): Promise<FrameRecord[]> {
     const found: FrameRecord[] = [];
-    for (let from = firstPosition; ; await pause()) {
+    let from = firstPosition;
+    const scanNext = () => {
       const until = this.#positionAfter(stream, source, from, scanBatchSize);
       const { captured, sequence, id } = until ?? lastPosition;
       found.push(
@@ -304,9 +339,11 @@ export class JournalReader {
           id,
         ),
       );
-      if (until === undefined) return found.toSorted((a, b) => b.id - a.id);
-      from = until;
-    }
+      from = until ?? from;
+      return until !== undefined;
+    };
+    while (await run(scanNext));
+    return found.toSorted((a, b) => b.id - a.id);
   }
 
   /**

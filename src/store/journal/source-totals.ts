@@ -3,6 +3,7 @@
  * then updated with added and removed rows.
  */
 import type { JournalReader } from "./journal-reader.ts";
+import type { RunSlice } from "../../frame.ts";
 import type { RemovedFrameInfo } from "../store-contents.ts";
 
 /** Rows summed in one step, which takes a few milliseconds. */
@@ -40,12 +41,12 @@ export class SourceTotals {
   #endedLosses = 0;
   #isComplete = false;
   #running: Promise<void> | undefined;
-  readonly #pause: () => Promise<void>;
+  readonly #run: RunSlice;
 
-  /** @param pause awaited between steps, so that other work can run */
-  constructor(reader: JournalReader, pause: () => Promise<void>) {
+  /** @param run runs the steps, so that other work can run between them */
+  constructor(reader: JournalReader, run: RunSlice) {
     this.#reader = reader;
-    this.#pause = pause;
+    this.#run = run;
   }
 
   /** Whether all rows were summed at least once. */
@@ -85,9 +86,8 @@ export class SourceTotals {
   }
 
   async #refresh(): Promise<void> {
-    while (this.#addFrames()) await this.#pause();
-    await this.#pause();
-    while (this.#addLosses()) await this.#pause();
+    while (await this.#run(() => this.#addFrames()));
+    while (await this.#run(() => this.#addLosses()));
     this.#isComplete = true;
   }
 

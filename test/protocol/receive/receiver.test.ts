@@ -260,10 +260,10 @@ describe("LOST without frames", () => {
 });
 
 describe("errors after frames that ended", () => {
-  test("a receiver that stops settles ended frames before ERROR, and discards unfinished ones", () => {
+  test("a receiver that stops settles ended frames before ERROR, and discards unfinished ones", async () => {
     const peer = new Client();
     peer.greet();
-    peer.says(
+    await peer.saysAll(
       peer.source(1),
       peer.frame(1),
       peer.json(type.OFFER, 1, { frames: [["x", 1, "0", 9]] }),

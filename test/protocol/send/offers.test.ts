@@ -227,12 +227,12 @@ describe("OFFER", () => {
     );
   });
 
-  test("an offered frame is wanted whatever its capture time, also beyond 64 bits", () => {
+  test("an offered frame is wanted whatever its capture time, also beyond 64 bits", async () => {
     const peer = new Client();
     peer.greet();
     const entry = (captured: string) => ["f", 1, captured, 1];
     const times = ["9223372036854775807", "9223372036854775808", "-9223372036854775809", "-0"];
-    peer.says(peer.source(1), peer.json(type.OFFER, 1, { frames: times.map(entry) }));
+    await peer.saysAll(peer.source(1), peer.json(type.OFFER, 1, { frames: times.map(entry) }));
     peer.receiver.ack(0);
     expect(peer.heard()).toMatchObject([{ type: type.ANSWER, json: { answers: "wwww" } }]);
   });
@@ -314,18 +314,19 @@ describe("OFFER limits", () => {
     expect(source.taken).toBeLessThanOrEqual(MOST_OFFERED + 11);
   });
 
-  test("the receiver fails with `limit` when a sender offers more than 8,192 frames without an answer", () => {
+  test("the receiver fails with `limit` when a sender offers more than 8,192 frames without an answer", async () => {
     const peer = new Client();
     peer.greet();
     const frames = Array.from({ length: 1024 }, (_, index) => [`f${index}`, 1, "0", index + 1]);
     const offer = peer.json(type.OFFER, 1, { frames });
     peer.says(peer.source(1));
-    for (let index = 0; index < 8; index++) expect(peer.says(offer)).toBeUndefined();
+    for (let index = 0; index < 8; index++) expect(await peer.saysAll(offer)).toBeUndefined();
     // The answers make room for more offers.
     peer.receiver.ack(0);
     expect(peer.heard()).toHaveLength(8);
-    for (let index = 0; index < 8; index++) expect(peer.says(offer)).toBeUndefined();
-    expect(peer.says(peer.json(type.OFFER, 1, { frames: frames.slice(0, 1) }))).toBe("limit");
+    for (let index = 0; index < 8; index++) expect(await peer.saysAll(offer)).toBeUndefined();
+    const oneMore = peer.json(type.OFFER, 1, { frames: frames.slice(0, 1) });
+    expect(await peer.saysAll(oneMore)).toBe("limit");
   });
 });
 
@@ -347,14 +348,14 @@ describe("ANSWER", () => {
     link.check();
   });
 
-  test("an ANSWER leaves with the flush that began after its OFFER", () => {
+  test("an ANSWER leaves with the flush that began after its OFFER", async () => {
     const peer = new Client();
     peer.greet();
     const offer = (name: string) => peer.json(type.OFFER, 1, { frames: [[name, 1, "0", 1]] });
-    peer.says(peer.source(1), offer("a"));
+    await peer.saysAll(peer.source(1), offer("a"));
     const first = peer.receiver.flushSnapshot;
     expect(first).toEqual({ frames: 0, answers: 1 });
-    peer.says(offer("b"), peer.frame(1));
+    await peer.saysAll(offer("b"), peer.frame(1));
     expect(peer.receiver.needsFlush).toBe(true);
     peer.receiver.ack(0, first);
     expect(peer.heard().map((heard) => heard.type)).toEqual([type.ANSWER]);

@@ -2,6 +2,7 @@
 // loss is history.
 
 import { describe, expect, test } from "bun:test";
+import { runAtOnce } from "../../../src/common/work-queue.ts";
 import { FramesError } from "../../../src/errors.ts";
 import type { FrameStore } from "../../../src/frame.ts";
 import { GapIndex } from "../../../src/store/journal/gap-index.ts";
@@ -41,10 +42,9 @@ async function lossesOf(directory: string, accept = false) {
 /** Returns the lost numbers of `run7/visible` as `frames ls`, its gaps and a server count them. */
 async function lostByAll(directory: string): Promise<[number, number, number, number]> {
   const reader = new JournalReader(journalPath(directory));
-  const pause = async () => {};
-  const totals = new SourceTotals(reader, pause);
+  const totals = new SourceTotals(reader, runAtOnce);
   await totals.refresh();
-  const gaps = await new GapIndex(reader, pause).gaps("run7", () => true, undefined, 100);
+  const gaps = await new GapIndex(reader, runAtOnce).gaps("run7", () => true, undefined, 100);
   reader.close();
   return [
     listSources(directory)[0]!.lost,
@@ -125,7 +125,7 @@ describe("frames that came later", () => {
     const directory = temporaryFolder();
     await withStore(directory, async (store) => {
       const reader = new JournalReader(journalPath(directory));
-      const totals = new SourceTotals(reader, async () => {});
+      const totals = new SourceTotals(reader, runAtOnce);
       const lost = async () => {
         await store.flush();
         await totals.refresh();
