@@ -333,6 +333,7 @@ export class FrameServer implements Server, ServerContext {
     }
     // The new owner may have disconnected meanwhile.
     if (owner.isFinished) return;
+    this.releaseSource(stream, source, current);
     current.fail(
       new FramesError(
         "superseded",

@@ -91,7 +91,7 @@ export class HostileGroup {
       using guarded = this.guarded;
       using honest = this.honest;
       await honest.finish();
-      guarded.expectUnharmed(options.maxBytesAtEnd);
+      guarded.expectUnharmed();
       await guarded.stop();
       const found = Object.entries(contents(guarded.store));
       const foreign = found.filter(([path, text]) => {

@@ -303,12 +303,8 @@ export interface GuardedServer extends Target, Disposable {
   readonly keyWords: string[];
   /** Returns the log lines about a peer. */
   lines(peer: { name: string; loggedFrom: number }, kind: string): Json[];
-  /**
-   * Expects that only the store changed, and that memory use stayed low.
-   *
-   * @param maxBytes limit of the memory
-   */
-  expectUnharmed(maxBytes?: number): void;
+  /** Expects that only the store changed, and that memory use stayed low. */
+  expectUnharmed(): void;
   /** Stops the server. Expects a clean exit and a log without terminal control characters. */
   stop(): Promise<void>;
 }
@@ -327,8 +323,6 @@ export interface GuardedOptions {
   moreKeys?: KeyEntry[];
   /** Limit for open files. */
   openFiles?: number;
-  /** Limit of the memory when all peers have left. Default: the same as before. */
-  maxBytesAtEnd?: number;
 }
 
 /** Starts a server whose store and surroundings are monitored. */
@@ -366,9 +360,9 @@ export async function guardedServer(options: GuardedOptions): Promise<GuardedSer
       const own = lines.filter((line) => line.includes(`"peer":"${peer.name}"`));
       return jsonLines(own.join("\n")).filter((line) => line["type"] === kind);
     },
-    expectUnharmed(maxBytes = tooMuch) {
+    expectUnharmed() {
       expect(snapshot(around, store)).toEqual(before);
-      expect(server.peakMemory()).toBeLessThan(maxBytes);
+      expect(server.peakMemory()).toBeLessThan(tooMuch);
     },
     async stop() {
       expect(await server.stop()).toBe(0);

@@ -167,8 +167,7 @@ for (const [kind, isKeyed] of kinds) {
   for (const { what, count, say, isLetIn, prepare, only = isKeyed } of sayings) {
     if (only !== isKeyed) continue;
     describe.skipIf(crowded !== "")(`${crowded}Server ${kind} and ${what}`, () => {
-      // Thousands of TLS peers that reset at once took up to 268 MB for a moment on a busy machine.
-      const group = new HostileGroup({ isKeyed, maxBytesAtEnd: 320e6 });
+      const group = new HostileGroup({ isKeyed });
 
       test(`a server ${kind} ${honestly} ${what}`, async () => {
         using _ = await prepare?.(group);

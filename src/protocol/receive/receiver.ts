@@ -457,8 +457,11 @@ export class Receiver implements MessageHandler {
     if (previous !== undefined) this.#events.releaseSource?.(previous.stream, previous.name);
     const stream = declaration.stream ?? this.hello!.stream;
     const acquired = this.#events.acquireSource?.(stream, declaration.name);
-    const declare = () => this.#sources.declare(id, stream, declaration);
-    if (acquired instanceof Promise) this.#waitFor(acquired, declare);
+    const declare = () => {
+      if (!this.#isStopped) return this.#sources.declare(id, stream, declaration);
+      this.#events.releaseSource?.(stream, declaration.name);
+    };
+    if (acquired instanceof Promise) this.#waitFor(acquired.then(declare));
     else declare();
   }
 
