@@ -19,7 +19,8 @@ export function createBody(client: StreamClient, source: BodySource): ReadableSt
   let unreadBytes = 0;
   let isPulling = false;
   let output: ReadableStreamDefaultController<Uint8Array> | undefined;
-  const ended = Promise.withResolvers<EndReason>();
+  /** Ends the pull in progress. */
+  let endPull: ((reason: EndReason) => void) | undefined;
   const finish = (reason: EndReason): void => {
     if (reason === "left") return;
     const last = source.closingBytes?.(reason);
@@ -29,7 +30,7 @@ export function createBody(client: StreamClient, source: BodySource): ReadableSt
   client.bufferedBytes = () => unreadBytes;
   client.onEnd = (reason) => {
     source.close();
-    ended.resolve(reason);
+    endPull?.(reason);
     // Queues the closing bytes behind unread ones. A pull in progress sends them itself.
     if (!isPulling) finish(reason);
   };
@@ -40,7 +41,9 @@ export function createBody(client: StreamClient, source: BodySource): ReadableSt
         unreadBytes = 0;
         isPulling = true;
         try {
-          const next = await Promise.race([source.next(), ended.promise]);
+          // A promise that outlives the pull would keep what each pull has returned.
+          const ended = new Promise<EndReason>((resolve) => (endPull = resolve));
+          const next = await Promise.race([source.next(), ended]);
           if (typeof next === "string") return finish(next);
           if (next !== undefined) {
             unreadBytes = next.length;

@@ -636,3 +636,93 @@ describe("control messages over the limit", () => {
     expect(peer.receiver.isDone).toBe(true);
   });
 });
+
+describe("work in turns", () => {
+  /** A client whose costly work waits until the test runs it. */
+  function inTurns(store = new MemoryStore()) {
+    const waiting: (() => void)[] = [];
+    const released: string[] = [];
+    const acquiring = Promise.withResolvers<void>();
+    let isOver = false;
+    const peer = new Client(grants, store, {
+      runSlice: (slice) => new Promise((resolve) => waiting.push(() => resolve(slice()))),
+      isTurnOver: () => isOver,
+      acquireSource: (_stream, source) => (source === "busy" ? acquiring.promise : undefined),
+      releaseSource: (_stream, source) => void released.push(source),
+    });
+    peer.greet();
+    return {
+      peer,
+      acquiring,
+      released,
+      end: (over: boolean) => void (isOver = over),
+      /** Runs the next slice. Returns whether there was one. */
+      async run(): Promise<boolean> {
+        await Bun.sleep(0);
+        const slice = waiting.shift();
+        slice?.();
+        await Bun.sleep(0);
+        return slice !== undefined;
+      },
+    };
+  }
+
+  test("an OFFER of 1,000 names is compared in slices of 256, and the next message waits", async () => {
+    const { peer, run } = inTurns();
+    const frames = Array.from({ length: 1000 }, (_, index) => [`f${index}`, 1, "0", index + 1]);
+    peer.says(peer.source(1), peer.json(type.OFFER, 1, { frames }), peer.frame(1));
+    for (const compared of [256, 512, 768, 1000]) {
+      expect(await run()).toBe(true);
+      expect(peer.store.compared).toHaveLength(compared);
+      expect(peer.store.begun).toEqual([]);
+      expect(peer.receiver.isPaused).toBe(true);
+    }
+    expect(await run()).toBe(true);
+    expect(peer.store.begun).toEqual(["f"]);
+    expect([peer.receiver.isPaused, await run()]).toEqual([false, false]);
+  });
+
+  test("a LOST of 1,000 ranges is recorded in slices of 256", async () => {
+    const { peer, run } = inTurns();
+    const ranges = Array.from({ length: 1000 }, (_, index) => [2 * index + 1, 2 * index + 1]);
+    peer.says(peer.source(1), peer.json(type.LOST, 1, { ranges, error: 48 }));
+    for (const recorded of [256, 512, 768, 1000]) {
+      expect(await run()).toBe(true);
+      expect(peer.store.losses).toHaveLength(recorded);
+    }
+  });
+
+  test("messages wait for a slice when the turn is over, and come in order", async () => {
+    const { peer, run, end } = inTurns();
+    peer.says(peer.source(1));
+    end(true);
+    const frames = [1, 2, 3].map((sequence) => peer.frame(1, { sequence, name: `${sequence}` }));
+    peer.says(Buffer.concat(frames));
+    expect(peer.store.begun).toEqual(["1"]);
+    expect(await run()).toBe(true);
+    expect(peer.store.begun).toEqual(["1", "2"]);
+    end(false);
+    expect(await run()).toBe(true);
+    expect(peer.store.begun).toEqual(["1", "2", "3"]);
+    expect([peer.receiver.isPaused, await run()]).toEqual([false, false]);
+  });
+
+  test("a sender is not paused when the turn is over and nothing more has come", async () => {
+    const { peer, run, end } = inTurns();
+    end(true);
+    peer.says(peer.source(1));
+    peer.says(peer.frame(1));
+    expect(peer.store.begun).toEqual(["f"]);
+    expect([peer.receiver.isPaused, await run()]).toEqual([false, false]);
+  });
+
+  test("a source that is acquired for a peer which is gone is released", async () => {
+    const { peer, run, acquiring, released } = inTurns();
+    peer.says(peer.source(1, "busy"), peer.frame(1));
+    peer.receiver.close();
+    acquiring.resolve();
+    await run();
+    expect(released).toEqual(["busy"]);
+    expect(peer.store.begun).toEqual([]);
+  });
+});
