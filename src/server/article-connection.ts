@@ -16,6 +16,12 @@ const aliveTimeoutMs = 5000;
 /** Limit of unsent answer bytes. A client that exceeds it never reads its answers. */
 const maxQueuedBytes = 1 << 20;
 
+/**
+ * Limit of bytes that are still processed when the client has closed: `over`, which clients send
+ * before they close.
+ */
+const maxLastBytes = 1024;
+
 /** A connected client of the article's dialect. */
 export class ArticleConnection implements ConnectionHandler, ServerConnection {
   readonly #server: ServerContext;
@@ -31,6 +37,8 @@ export class ArticleConnection implements ConnectionHandler, ServerConnection {
   #isReported = false;
   /** Whether the client has closed its sending side. */
   #hasInputEnded = false;
+  /** Bytes that wait for a slice of work. Nothing is read from the client meanwhile. */
+  #waitingBytes: Uint8Array | undefined;
   /** Calls of `onData` so far. */
   #chunkCount = 0;
   #quietTimer: NodeJS.Timeout | undefined;
@@ -112,8 +120,39 @@ export class ArticleConnection implements ConnectionHandler, ServerConnection {
     if (this.#failure !== undefined) return;
     this.#chunkCount++;
     this.#resolveAliveCheck(true);
-    this.#receiver.receive(chunk, monotonicNow());
+    if (this.#waitingBytes === undefined) this.#receive(chunk);
+    else this.#setWaitingBytes(Buffer.concat([this.#waitingBytes, chunk]));
+  }
+
+  /** Processes bytes until the turn is over. The rest waits for a slice of work. */
+  #receive(chunk: Uint8Array): void {
+    const { workQueue } = this.#server;
+    const length = this.#receiver.receive(chunk, monotonicNow(), () => workQueue.isTurnOver);
+    if (length < chunk.length) {
+      this.#setWaitingBytes(new Uint8Array(chunk.subarray(length)));
+      this.#connection!.pause();
+      void workQueue.run(this, () => this.#receiveWaiting());
+    }
     this.#advance();
+  }
+
+  #setWaitingBytes(bytes: Uint8Array | undefined): void {
+    this.#waitingBytes = bytes;
+    this.#server.setBufferedBytes(this, bytes?.length ?? 0);
+  }
+
+  #receiveWaiting(): void {
+    const bytes = this.#waitingBytes;
+    if (bytes === undefined || this.#failure !== undefined) return;
+    try {
+      this.#setWaitingBytes(undefined);
+      this.#receive(bytes);
+      if (this.#waitingBytes !== undefined) return;
+      this.#connection!.resume();
+      if (this.#hasInputEnded) this.onEnd();
+    } catch (error) {
+      this.fail(asFramesError(error, "internal"));
+    }
   }
 
   /** Sends due answers, requests a flush if frames wait for it, and restarts the quiet timer. */
@@ -198,6 +237,7 @@ export class ArticleConnection implements ConnectionHandler, ServerConnection {
 
   onEnd(): void {
     this.#hasInputEnded = true;
+    if (this.#waitingBytes !== undefined) return;
     // The FIN ends the text that the client sent last.
     this.#receiver.onEnd(monotonicNow());
     void this.#server.flushAndAck(this);
@@ -223,6 +263,7 @@ export class ArticleConnection implements ConnectionHandler, ServerConnection {
   fail(error: FramesError): void {
     if (this.#failure !== undefined) return;
     this.#failure = error;
+    this.#setWaitingBytes(undefined);
     this.#receiver.stop();
     this.#releaseSource();
     this.#resolveAliveCheck(false);
@@ -255,6 +296,7 @@ export class ArticleConnection implements ConnectionHandler, ServerConnection {
   onClose(error: FramesError | undefined): void {
     clearTimeout(this.#quietTimer);
     this.#resolveAliveCheck(false);
+    if ((this.#waitingBytes?.length ?? Infinity) <= maxLastBytes) this.#receiveWaiting();
     void this.#flushAndRemove(error);
   }
 

@@ -91,17 +91,20 @@ export class ArticleDecoder {
   }
 
   /**
-   * Decodes bytes.
+   * Decodes bytes, until a picture has ended and `isTurnOver` returns true.
    *
+   * @returns the number of bytes decoded
    * @throws {FramesError} `foreign` if the header is wrong, `protocol` for any error after it
    */
-  receive(chunk: Uint8Array): void {
+  receive(chunk: Uint8Array, isTurnOver: () => boolean = () => false): number {
     let at = 0;
     while (at < chunk.length) {
-      if (this.#state === "over") return;
-      at =
-        this.#state === "payload" ? this.#readPayload(chunk, at) : this.#readText(chunk[at]!, at);
+      if (this.#state === "over") return chunk.length;
+      const wasPayload = this.#state === "payload";
+      at = wasPayload ? this.#readPayload(chunk, at) : this.#readText(chunk[at]!, at);
+      if (wasPayload && this.#state === "word" && isTurnOver()) break;
     }
+    return at;
   }
 
   /**

@@ -3,6 +3,7 @@
  * A new frame of a source is sent only after the page has shown the previous one.
  */
 import type { ServerWebSocket } from "bun";
+import type { RunSlice } from "../../frame.ts";
 import type { Principal } from "../principal.ts";
 import type { SocketHandler } from "../request.ts";
 import { toJson } from "../responses.ts";
@@ -28,6 +29,9 @@ const maxBufferedBytes = 4 << 20;
 /** WebSocket close codes (RFC 6455, section 7.4.1). */
 const goingAway = 1001;
 const policyViolation = 1008;
+
+/** Streams and sources, as a client names them. */
+type SourceList = readonly (readonly [stream: string, source: string])[];
 
 /** A watched source. */
 class Subscription {
@@ -63,11 +67,15 @@ export class LiveSocket implements SocketHandler {
   /** Watched sources that have sent a frame, by `sourceKey`. */
   readonly #subscriptions = new Map<string, Subscription>();
   #unsubscribeAdded: () => void = () => {};
+  readonly #run: RunSlice;
+  /** A list that waits for a slice of work. A later one replaces it. */
+  #waitingList: SourceList | undefined;
 
-  constructor(context: HttpContext, client: StreamClient, principal: Principal) {
+  constructor(context: HttpContext, client: StreamClient, principal: Principal, run: RunSlice) {
     this.#context = context;
     this.#client = client;
     this.#principal = principal;
+    this.#run = run;
   }
 
   onOpen(socket: ServerWebSocket<unknown>): void {
@@ -83,11 +91,20 @@ export class LiveSocket implements SocketHandler {
     if (request !== undefined && "took" in request) return this.#onShown(request.took);
     const list =
       request !== undefined && "watch" in request ? parseSources(request.watch) : undefined;
-    if (list !== undefined) return this.#subscribe(list);
-    this.#socket?.close(policyViolation, "Expected a message watch or took");
+    if (list === undefined) {
+      return this.#socket?.close(policyViolation, "Expected a message watch or took");
+    }
+    const isWaiting = this.#waitingList !== undefined;
+    this.#waitingList = list;
+    // A server that stops has ended the client already.
+    if (!isWaiting) this.#run(() => this.#subscribe()).catch(() => {});
   }
 
-  #subscribe(list: readonly (readonly [string, string])[]): void {
+  /** Replaces the subscriptions by those of the waiting list. */
+  #subscribe(): void {
+    const list = this.#waitingList;
+    this.#waitingList = undefined;
+    if (list === undefined || this.#client.isEnded) return;
     const { liveSources } = this.#context;
     const readable = list.flatMap(([stream, source], index) =>
       this.#principal.canRead(stream, source) ? [[sourceKey(stream, source), index] as const] : [],
@@ -220,7 +237,7 @@ function parseObject(text: string): object | undefined {
   }
 }
 
-function parseSources(value: unknown): [string, string][] | undefined {
+function parseSources(value: unknown): SourceList | undefined {
   if (!Array.isArray(value) || value.length > maxSubscriptions) return undefined;
   const isName = (item: unknown): item is [string, string] =>
     Array.isArray(item) &&

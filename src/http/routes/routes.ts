@@ -100,7 +100,7 @@ function handleLiveSocket(req: RouteRequest, context: HttpContext): Response | u
     });
   }
   const client = req.clients.add("page", req.principal);
-  if (req.upgrade(new LiveSocket(context, client, req.principal))) return undefined;
+  if (req.upgrade(new LiveSocket(context, client, req.principal, req.run))) return undefined;
   client.end("left");
   return errorResponse(400, "usage", "The request for a WebSocket is incomplete");
 }

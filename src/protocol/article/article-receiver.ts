@@ -129,16 +129,17 @@ export class ArticleReceiver implements ArticleHandler {
   }
 
   /**
-   * Processes bytes from the client.
+   * Processes bytes from the client, until a picture has ended and `isTurnOver` returns true.
    *
+   * @returns the number of bytes processed
    * @throws {FramesError} if the connection has failed; call `stop`
    */
-  receive(chunk: Uint8Array, now: number): void {
+  receive(chunk: Uint8Array, now: number, isTurnOver?: () => boolean): number {
     this.#lastReceivedAt = now;
     this.#keepalive.onReceived(now);
-    if (this.#isStopped) return;
+    if (this.#isStopped) return chunk.length;
     if (!this.#decoder.hasPartialText) this.#textCount++;
-    this.#decoder.receive(chunk);
+    return this.#decoder.receive(chunk, isTurnOver);
   }
 
   /**

@@ -355,7 +355,7 @@ export class Receiver implements MessageHandler {
     this.#events.trace?.("<-", `${typeName(message.type)} ${JSON.stringify(message.body)}`);
     this.#rateLimiter.count();
     if (this.#rateLimiter.isOverLimit) this.#decoder.pause();
-    else this.#checkTurn();
+    else if (this.#phase === "open") this.#checkTurn();
     if (message.type === MessageType.hello) return this.#onHello(message.body);
     if (message.type === MessageType.error) {
       const code = errorByNumber(message.body.error, "end");

@@ -49,7 +49,7 @@ class World {
       status: { jsonFor: () => JSON.stringify(sources.senders) },
     } as unknown as HttpContext;
     const client = this.clients.add("page", fullAccess);
-    this.socket = new LiveSocket(this.context, client, fullAccess);
+    this.socket = new LiveSocket(this.context, client, fullAccess, runAtOnce);
     const webSocket = {
       getBufferedAmount: () => 0,
       sendBinary: () => void this.sent++,
