@@ -1,4 +1,4 @@
-/** Runs an asynchronous action over many items with a limit. */
+/** Limits asynchronous actions that are in progress at a time. */
 
 /**
  * Calls `act` for each item, with at most `maxConcurrent` calls in progress. Resolves when all are done.
@@ -16,4 +16,27 @@ export async function forEachConcurrent<Item>(
     }
   };
   await Promise.all(Array.from({ length: maxConcurrent }, work));
+}
+
+/** Lets a limited number of actions be in progress. The others wait in order of their calls. */
+export class ConcurrencyLimit {
+  readonly #max: number;
+  #runningCount = 0;
+  readonly #waiting: (() => void)[] = [];
+
+  constructor(max: number) {
+    this.#max = max;
+  }
+
+  async run<T>(act: () => Promise<T>): Promise<T> {
+    if (this.#runningCount < this.#max) this.#runningCount++;
+    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    try {
+      return await act();
+    } finally {
+      const next = this.#waiting.shift();
+      if (next === undefined) this.#runningCount--;
+      else next();
+    }
+  }
 }

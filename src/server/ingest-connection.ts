@@ -234,6 +234,7 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
     playback.start(decoder);
     connection.setHandler(playback);
     playback.onOpen(connection);
+    this.#server.setBufferedBytes(playback, this.#receiver.bufferedBytes);
     this.#closed.resolve();
   }
 

@@ -1,5 +1,6 @@
 /** Responds with a stored frame: whole or a byte range, with ETag and checksum verification. */
 import { crc32 } from "../../common/checksum.ts";
+import { ConcurrencyLimit } from "../../common/concurrency.ts";
 import type { FrameDescription, RawShape } from "../../frame.ts";
 import { FramesError } from "../../errors.ts";
 import { notFound, errorResponse } from "../responses.ts";
@@ -13,6 +14,9 @@ const maxInMemoryBytes = 1 << 20;
 /** Size limit for verifying the checksum before sending, and bytes per read. */
 const maxVerifiedBytes = 64 << 20;
 const readChunkBytes = 1 << 20;
+
+/** Limits the memory for frames that are read, over all clients. */
+const reads = new ConcurrencyLimit(4);
 
 /** Time after which a client that reads nothing is disconnected. */
 const idleTimeoutSeconds = 120;
@@ -72,14 +76,16 @@ export async function frameResponse(
     return new Response(null, { status, headers: headHeaders });
   }
   if (cachedBytes !== undefined || frame.size <= maxInMemoryBytes) {
-    const bytes = cachedBytes ?? (await blob!.bytes().catch(() => undefined));
+    const read = () => blob!.bytes().catch(() => undefined);
+    const bytes = cachedBytes ?? (await reads.run(read));
     if (bytes === undefined || bytes.length !== frame.size) throw movedAwayError(served);
     if (cachedBytes === undefined && crc32(bytes) !== served.crc32) throw damagedError(served);
     req.setIdleTimeout(idleTimeoutSeconds);
     return new Response(bytes.subarray(byteRange.from, byteRange.to), { status, headers });
   }
-  if (isWhole && frame.size <= maxVerifiedBytes && !(await hasStoredChecksum(blob!, served))) {
-    throw damagedError(served);
+  if (isWhole && frame.size <= maxVerifiedBytes) {
+    const verify = () => hasStoredChecksum(blob!, served, request.signal);
+    if (!(await reads.run(verify))) throw damagedError(served);
   }
   req.setIdleTimeout(idleTimeoutSeconds);
   const body = blob!.slice(byteRange.from, byteRange.to);
@@ -131,13 +137,16 @@ function parseRange(request: Request, size: number, etag: string): ByteRange | u
   return { from, to: last === "" ? size : Math.min(size, Number(last) + 1) };
 }
 
-/** Returns whether the stored bytes match the checksum. Reads in chunks. */
+/**
+ * Returns whether the stored bytes match the checksum. Reads in chunks, until the client is gone.
+ */
 async function hasStoredChecksum(
   blob: Blob,
   { frame, crc32: expected }: ServedFrame,
+  signal: AbortSignal,
 ): Promise<boolean> {
   let crc = 0;
-  for (let offset = 0; offset < frame.size; offset += readChunkBytes) {
+  for (let offset = 0; offset < frame.size && !signal.aborted; offset += readChunkBytes) {
     const chunk = await blob.slice(offset, Math.min(frame.size, offset + readChunkBytes)).bytes();
     crc = crc32(chunk, crc);
   }

@@ -47,6 +47,7 @@ export class Receiver implements MessageHandler {
   readonly #serverHandshake: ServerHandshake | undefined;
   readonly #clientHandshake: ClientHandshake | undefined;
   readonly #outcomes = new OutcomeCounts();
+  #helloBytes = 0;
   /** Work that must end before the next message is processed. */
   #waitCount = 0;
   readonly #rateLimiter: RateLimiter;
@@ -143,9 +144,13 @@ export class Receiver implements MessageHandler {
     return this.#sources.declared;
   }
 
-  /** Received bytes buffered until the rest of their message arrives or reading resumes. */
+  /**
+   * Received bytes buffered until the rest of their message arrives or reading resumes, and those of
+   * HELLO, which is kept.
+   */
   get bufferedBytes(): number {
-    return this.#decoder.bufferedBytes + (this.#serverHandshake?.bufferedBytes ?? 0);
+    const handshakeBytes = this.#serverHandshake?.bufferedBytes ?? 0;
+    return this.#decoder.bufferedBytes + handshakeBytes + this.#helloBytes;
   }
 
   /** Whether a `shutDown` has completed: every frame begun before it has ended. */
@@ -413,6 +418,9 @@ export class Receiver implements MessageHandler {
     if (this.#phase !== "handshake" || handshake === undefined || handshake.hello !== undefined) {
       throw unexpectedMessage(MessageType.hello);
     }
+    const { sources = [], features = [], software = "" } = hello;
+    const texts = [...sources, ...features, software];
+    this.#helloBytes = texts.reduce((sum, text) => sum + text.length, 0);
     if (handshake.acceptHello(hello)) this.#accept(hello);
   }
 
