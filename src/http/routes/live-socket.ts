@@ -70,6 +70,8 @@ export class LiveSocket implements SocketHandler {
   readonly #run: RunSlice;
   /** A list that waits for a slice of work. A later one replaces it. */
   #waitingList: SourceList | undefined;
+  /** Positions in the waiting list that the client has confirmed. */
+  readonly #waitingShown = new Set<number>();
 
   constructor(context: HttpContext, client: StreamClient, principal: Principal, run: RunSlice) {
     this.#context = context;
@@ -96,6 +98,7 @@ export class LiveSocket implements SocketHandler {
     }
     const isWaiting = this.#waitingList !== undefined;
     this.#waitingList = list;
+    this.#waitingShown.clear();
     // A server that stops has ended the client already.
     if (!isWaiting) this.#run(() => this.#subscribe()).catch(() => {});
   }
@@ -119,6 +122,8 @@ export class LiveSocket implements SocketHandler {
       const stats = liveSources.get(stream, source);
       if (stats !== undefined) this.#onAdded(stats);
     }
+    for (const index of this.#waitingShown) this.#onShown(index);
+    this.#waitingShown.clear();
     this.onDrain();
   }
 
@@ -141,6 +146,10 @@ export class LiveSocket implements SocketHandler {
   }
 
   #onShown(index: unknown): void {
+    if (this.#waitingList !== undefined) {
+      if (isPosition(index)) this.#waitingShown.add(index);
+      return;
+    }
     for (const [key, subscription] of this.#subscriptions) {
       if (subscription.index !== index) continue;
       subscription.isInFlight = false;
@@ -222,6 +231,10 @@ function encodeMessage(
   message.set(header, 4);
   message.set(bytes, 4 + header.length);
   return message;
+}
+
+function isPosition(index: unknown): index is number {
+  return Number.isInteger(index) && Number(index) >= 0 && Number(index) < maxSubscriptions;
 }
 
 function sourceKey(stream: string, source: string): string {

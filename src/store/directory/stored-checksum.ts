@@ -3,7 +3,7 @@
  * repeats a frame costs no second reading while its file is unchanged.
  */
 import { fstatSync, lstatSync, openSync, readSync, type BigIntStats } from "node:fs";
-import { crc32 } from "node:zlib";
+import { crc32 } from "../../common/checksum.ts";
 import { closeReadFile } from "../../common/close-file.ts";
 import { openFlags } from "../../common/open-flags.ts";
 import type { RunSlice } from "../../frame.ts";
