@@ -24,7 +24,6 @@ import { CommitBatch } from "./commit-batch.ts";
 import { ExistingFileWriter } from "./existing-file-writer.ts";
 import { checkCopy, type CopyOf } from "./copied-stream.ts";
 import { entryAt, fileChecksum, readBuffer } from "./file-check.ts";
-import { checkHiddenFolder, checkJournalNotLost } from "./store-checks.ts";
 import { StoredChecksum } from "./stored-checksum.ts";
 import { StoreFolder } from "./store-folder.ts";
 import { Journal } from "../journal/journal.ts";
