@@ -24,6 +24,8 @@ export interface Frame extends FrameDescription {
    * there is none.
    */
   readonly revises?: boolean | undefined;
+  /** Its shape if it is raw; `undefined` for the shape of its source, if that has one. */
+  readonly raw?: RawShape | undefined;
   /**
    * Whether the frame is read by `pieces` even if it fits into one message, because `read` may block
    * for long.
@@ -88,6 +90,7 @@ export interface FrameSource {
   readonly name: string;
   /** Media type of the frames, if all have the same. */
   readonly type?: string;
+  /** Shape of raw frames that have none of their own. */
   readonly raw?: RawShape;
   /** Frames in total, if known; used for progress only. */
   readonly total?: number | undefined;

@@ -118,7 +118,7 @@ const innerLayers: Record<string, string[][]> = {
   store: [["*"], ["journal"], ["directory", "bucket"], ["verify"]],
   client: [["plan"], ["*"], ["article"]],
   server: [["playback"], ["*"]],
-  cli: [["help"], ["args"], ["output"], ["bench"], ["*"]],
+  cli: [["help"], ["args"], ["output"], ["bench", "python"], ["*"]],
 };
 
 /** Imports that do not lead to a lower layer. Inside one entry of a layer every import is allowed. */
@@ -155,8 +155,9 @@ describe("imports", () => {
   });
 
   test("an import names a file with its extension, Bun, or a node: module", () => {
-    // The pages of the manual are text.
-    const allowed = /\.ts$|^cli\/help\/[a-z-]+\.md$|^node:[a-z_/]+$|^bun(?::[a-z]+)?$/;
+    // The pages of the manual and the Python module are text.
+    const allowed =
+      /\.ts$|^cli\/help\/[a-z-]+\.md$|^cli\/python\/frames\.py$|^node:[a-z_/]+$|^bun(?::[a-z]+)?$/;
     const strange = wrongImports(files, (name) => !allowed.test(name) || name.startsWith(".."));
     // The version is only in package.json, and the page is not a program.
     expect(strange).toEqual([

@@ -115,6 +115,8 @@ function sendOptionsOf(args: Arguments): SendOptions {
     watch: args.isOn("watch"),
     policy: args.list("policy"),
     raw: args.list("raw"),
+    multipart: args.isOn("multipart"),
+    receipts: args.isOn("receipts"),
     fps: args.list("fps"),
     camera: args.list("camera"),
     quality: args.list("quality"),

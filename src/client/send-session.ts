@@ -2,7 +2,7 @@
 import { Reconnector, type ClientKeys } from "./reconnect.ts";
 import { SendConnection } from "./send-connection.ts";
 import { FramesError } from "../errors.ts";
-import type { FrameSource } from "../frame.ts";
+import type { Frame, FrameSource } from "../frame.ts";
 import type { Address } from "../net/address.ts";
 import { SentFileRemover, type NotRemoved } from "./sent-file-remover.ts";
 import { OutgoingSource } from "../protocol/send/outgoing-source.ts";
@@ -45,6 +45,8 @@ export interface SendSessionEvents {
   onNotRemoved(notRemoved: NotRemoved): void;
   /** A frame that `move` could not deliver, because its name is taken, was copied to `path`. */
   onKept(path: string): void;
+  /** The server has stored or refused a frame. Refused ones were passed to `onUndelivered` before. */
+  onSettled?(source: string, frame: Frame): void;
   /** Called about once a second while there is a connection. */
   onTick(sources: readonly SourceProgress[]): void;
   trace?(direction: "->" | "<-", line: string): void;
@@ -100,10 +102,12 @@ export class SendSession {
   /** Only live sources change the stream name; others stay in the stream they began with. */
   #createOutgoing(source: FrameSource): OutgoingSource {
     const { streamNameAt, isNewSession } = this.#options;
+    const { onSettled } = this.#events;
     const outgoing = new OutgoingSource(
       this.#sources.length + 1,
       source,
       source.stopCapture === undefined ? undefined : streamNameAt,
+      onSettled === undefined ? undefined : (frame) => onSettled(source.name, frame),
     );
     if (isNewSession) outgoing.beginSession();
     return outgoing;
@@ -114,6 +118,7 @@ export class SendSession {
     const outgoing = this.#createOutgoing(source);
     this.#sources.push(outgoing);
     this.#connection?.addSource(outgoing);
+    source.startCapture?.();
   }
 
   /** Declares that no more sources will be added, so that the session can complete. */

@@ -10,6 +10,7 @@ import type { SourceProgress, Undelivered } from "../protocol/progress.ts";
 import type { SkippedPath } from "../source/files/directory-source.ts";
 import { plan } from "./plan/plan.ts";
 import { createPacer, type Plan, type PlanOptions, type Sendable } from "./plan/options.ts";
+import type { MultipartPipe } from "../source/live/multipart-pipe.ts";
 import { DirectoryWatcher } from "../source/files/directory-watcher.ts";
 import { software } from "../version.ts";
 import type { Hello } from "../wire/messages.ts";
@@ -43,6 +44,8 @@ export interface SendOptions extends Omit<PlanOptions, "dryRun"> {
   readonly connectTimeout?: number;
   /** Counts frames that an explicit `policy` dropped as not delivered. */
   readonly failOnGap?: boolean;
+  /** Whether `onEvent` gets an event for each frame that the server has stored or refused. */
+  readonly receipts?: boolean;
   /** Abort it to stop sending; frames in flight get up to 10 s to finish. */
   readonly signal?: AbortSignal;
   /** Called for each event. */
@@ -59,6 +62,8 @@ export type SendEvent =
   | { type: "waiting"; reason: FramesError; milliseconds: number }
   | { type: "progress"; sources: readonly SourceProgress[]; report: () => readonly SourceReport[] }
   | { type: "undelivered"; report: Undelivered }
+  /** The server has stored the frame, had it, or refused it; then `undelivered` came before. */
+  | { type: "settled"; source: string; sequence: number; name: string }
   | { type: "not-removed"; notRemoved: NotRemoved }
   /** A frame whose name is taken at the server was copied, since a later one may replace it here. */
   | { type: "kept"; path: string }
@@ -182,6 +187,7 @@ async function runPlan(
     filteredOut,
     watch,
     spool,
+    pipe,
     streamNameAt,
     media = [],
   }: Plan,
@@ -217,7 +223,7 @@ async function runPlan(
     addUndelivered({ source: path, first: 0, last: 0, what: path, error });
   }
   const base = { stream, address: formatAddress(address), undelivered, reasons, filteredOut };
-  if (sources.length === 0 && watch === undefined) {
+  if (sources.length === 0 && watch === undefined && pipe === undefined) {
     return { ...base, ...emptyCounts, store: "", sources: [], dropped: 0, interrupted: false };
   }
   // With a spool the session may start offline, where no name can be looked up.
@@ -251,7 +257,7 @@ async function runPlan(
     streamNameAt,
     canStartOffline: spool !== undefined,
     isNewSession: spool?.isSessionEnded === true,
-    canAddSources: watch !== undefined,
+    canAddSources: watch !== undefined || pipe !== undefined,
     signal,
   };
   const session = new SendSession(address, hello, sources, sessionOptions, {
@@ -264,6 +270,12 @@ async function runPlan(
     onWaiting: (reason, milliseconds) => onEvent?.({ type: "waiting", reason, milliseconds }),
     onTick: (sources) => onEvent?.({ type: "progress", sources, report: sourceReports }),
     onUndelivered: addUndelivered,
+    ...(options.receipts === true
+      ? {
+          onSettled: (source, { sequence, name }) =>
+            onEvent?.({ type: "settled", source, sequence, name }),
+        }
+      : {}),
     onKept: (path) => onEvent?.({ type: "kept", path }),
     onNotRemoved: (notRemoved) => {
       notRemovedCount++;
@@ -277,8 +289,15 @@ async function runPlan(
     onEvent?.({ type: "progress", sources: session.progress, report: sourceReports });
   }
   const watcher = watch === undefined ? undefined : startWatch(watch, session, options);
-  const sending = session.run().finally(() => watcher?.close());
+  const reading = pipe === undefined ? undefined : readPipe(pipe, session, addUndelivered, options);
+  // Its error is thrown below, after the frames before it were delivered.
+  reading?.catch(() => {});
+  const sending = session.run().finally(() => {
+    watcher?.close();
+    pipe?.stop();
+  });
   const { done, welcome, retries, removed } = await sending;
+  await reading;
   emitSkipped();
   const sum = (count: (source: SourceProgress) => number) =>
     session.progress.reduce((total, source) => total + count(source), 0);
@@ -303,6 +322,29 @@ async function runPlan(
     dropped: undeliveredReport.dropped,
     interrupted: session.isInterrupted,
   };
+}
+
+/**
+ * Adds the sources of a pipe to the session, until it ends or the signal is aborted.
+ *
+ * @throws {FramesError} `damaged` if the pipe is not in the format
+ */
+async function readPipe(
+  pipe: MultipartPipe,
+  session: SendSession,
+  onUndelivered: (item: Undelivered) => void,
+  options: SendOptions,
+): Promise<void> {
+  const pace = createPacer(options);
+  options.signal?.addEventListener("abort", () => pipe.stop());
+  try {
+    await pipe.run({
+      onSource: (source) => session.addSource(pace(source)),
+      onRefused: (part) => onUndelivered({ ...part, first: 0, last: 0 }),
+    });
+  } finally {
+    session.closeSources();
+  }
 }
 
 /** Adds files that appear in the directories to the session, until the signal is aborted. */

@@ -1,34 +1,14 @@
 /** Media type, file name and URL path of a frame. */
+import { binaryType, mediaTypeOf } from "../common/media-types.ts";
 import type { RawShape } from "../frame.ts";
 
 /**
- * Media types by extension. Only image types that browsers do not run as code; others are sent as
- * bytes.
+ * Returns the media type by extension. Only images have one, because browsers may run other types as
+ * code: raw frames and the rest are `binaryType`.
  */
-const mediaTypes = new Map<string, string>([
-  ["jpg", "image/jpeg"],
-  ["jpeg", "image/jpeg"],
-  ["png", "image/png"],
-  ["bmp", "image/bmp"],
-  ["gif", "image/gif"],
-  ["webp", "image/webp"],
-  ["avif", "image/avif"],
-  ["tif", "image/tiff"],
-  ["tiff", "image/tiff"],
-  ["pgm", "image/x-portable-graymap"],
-  ["ppm", "image/x-portable-pixmap"],
-  ["pbm", "image/x-portable-bitmap"],
-  ["pnm", "image/x-portable-anymap"],
-  ["pam", "image/x-portable-arbitrarymap"],
-]);
-
-export const binaryType = "application/octet-stream";
-
-/** Returns the media type by extension. Raw frames and unknown extensions are `binaryType`. */
 export function mediaType(name: string, raw: RawShape | undefined): string {
-  if (raw !== undefined) return binaryType;
-  const extension = name.slice(name.lastIndexOf(".") + 1).toLowerCase();
-  return mediaTypes.get(extension) ?? binaryType;
+  const type = raw === undefined ? mediaTypeOf(name) : binaryType;
+  return type.startsWith("image/") ? type : binaryType;
 }
 
 /** Returns the Content-Disposition value. Browsers show images and save everything else. */

@@ -32,6 +32,8 @@ const programs: Record<string, readonly string[]> = {
   edge: ["ffmpeg"],
   "many-machines": ["socat"],
   view: ["curl"],
+  pipes: ["g++"],
+  programs: ["ffmpeg"],
   receive: ["sqlite3"],
 };
 
@@ -42,13 +44,13 @@ function needsOf(page: string): string {
   if (missing !== undefined) return `skipped: needs ${basename(missing)}: `;
   if (Bun.spawnSync([...nameSpaces, "true"]).exitCode !== 0) return "skipped: needs unshare: ";
   if (page === "many-machines" && needsEngine !== "") return needsEngine;
-  if (page === "programs" && !hasNumpy()) return "skipped: needs python3-numpy: ";
+  if (page === "programs" && !hasOpenCV()) return "skipped: needs python3-opencv: ";
   return "";
 }
 
-function hasNumpy(): boolean {
+function hasOpenCV(): boolean {
   try {
-    return Bun.spawnSync(["/usr/bin/python3", "-c", "import numpy"]).exitCode === 0;
+    return Bun.spawnSync(["/usr/bin/python3", "-c", "import cv2, numpy"]).exitCode === 0;
   } catch {
     return false;
   }

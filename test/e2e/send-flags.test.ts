@@ -108,6 +108,8 @@ const rows: Readonly<Record<string, readonly Row[]>> = {
   ],
   bwlimit: [{ words: ["--bwlimit", "10M"], expects: "wwwwwwww" }],
   raw: [{ words: ["--raw", "4x2:gray8"], expects: "rrrrrwrr" }],
+  multipart: [{ words: ["--multipart", "--raw", "4x2:gray8"], expects: "rrrrrrrr" }],
+  receipts: [{ words: ["--receipts"], expects: "wwwwwwww" }],
   timeout: [{ words: ["--timeout", "60"], expects: "wwwwwwww" }],
   "give-up-after": [{ words: ["--give-up-after", "60"], expects: "wwwwwwww" }],
   json: [{ words: [], expects: "wwwwwwww" }],
@@ -117,7 +119,7 @@ const rows: Readonly<Record<string, readonly Row[]>> = {
 
 const articleUnsupported = new Set([
   ...["key-file", "on-conflict", "checksum", "again", "move", "watch", "spool", "bwlimit"],
-  ...["give-up-after", "since", "settle", "spool-size"],
+  ...["give-up-after", "since", "settle", "spool-size", "receipts"],
 ]);
 
 let plain: Server;

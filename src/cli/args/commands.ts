@@ -36,7 +36,16 @@ export const commands: readonly Command[] = [
       "frames send --stream run7 --source visible=/mnt/a --source infrared=/mnt/b",
       "frames send run7 --move    (for machines with small disks)",
     ],
-    topics: ["start", "keys", "folders", "cameras", "programs", "bandwidth", "troubleshooting"],
+    topics: [
+      "start",
+      "keys",
+      "folders",
+      "cameras",
+      "programs",
+      "pipes",
+      "bandwidth",
+      "troubleshooting",
+    ],
   },
   {
     name: "receive",
@@ -46,9 +55,9 @@ export const commands: readonly Command[] = [
       "frames receive run7 --from gpu1    (again: only what is new)",
       "frames receive site live --from gpu1 --follow",
       "frames receive site --source visible --follow --latest - | ffplay -",
-      "frames receive site --multipart - | python3 show.py    (frames help programs)",
+      "frames receive site --multipart - | python3 show.py    (frames help pipes)",
     ],
-    topics: ["receiving", "programs"],
+    topics: ["receiving", "programs", "pipes"],
   },
   {
     name: "ls",
@@ -93,6 +102,13 @@ export const commands: readonly Command[] = [
       "frames key new cam-3 --role send --streams 'site-a-*'",
     ],
     topics: ["keys"],
+  },
+  {
+    name: "python",
+    usage: "",
+    summary: "Print a Python module that sends and receives frames",
+    examples: ["frames python > frames.py"],
+    topics: ["programs"],
   },
   {
     name: "help",

@@ -190,8 +190,14 @@ export const flags: readonly Flag[] = [
   {
     name: "multipart",
     kind: "switch",
-    help: "With -: write source, number, time and length before each frame",
-    commands: ["receive"],
+    help: "With -: each frame has a header with source, time, name and length",
+    commands: ["send", "receive"],
+  },
+  {
+    name: "receipts",
+    kind: "switch",
+    help: "Write a JSON line for each frame that the server has settled",
+    commands: ["send"],
   },
   {
     name: "include",

@@ -9,6 +9,7 @@ import exitCodes from "./exit-codes.md" with { type: "text" };
 import folders from "./folders.md" with { type: "text" };
 import keys from "./keys.md" with { type: "text" };
 import manyMachines from "./many-machines.md" with { type: "text" };
+import pipes from "./pipes.md" with { type: "text" };
 import programs from "./programs.md" with { type: "text" };
 import receive from "./receive.md" with { type: "text" };
 import retention from "./retention.md" with { type: "text" };
@@ -33,7 +34,8 @@ export const pages: readonly Page[] = [
   page("keys", "Send from another machine", keys),
   page("folders", "Data sets, time lapse, growing folders", folders),
   page("cameras", "Cameras, RTSP, videos", cameras),
-  page("programs", "Pipes, raw frames, Python", programs),
+  page("programs", "Python: numpy, OpenCV, ROS", programs),
+  page("pipes", "Pipes, raw frames, other languages", pipes),
   page("view", "The page, HTTP addresses, Prometheus", view),
   page("receive", "Get frames back, live or as a copy", receive, "receiving"),
   page("troubleshooting", "When something breaks", troubleshooting),

@@ -17,6 +17,8 @@ const maxListed = 20;
 export class SendOutput {
   readonly #terminal: Terminal;
   readonly #isJson: boolean;
+  /** Whether frames that are settled or not delivered are written as JSON. */
+  readonly #hasReceipts: boolean;
   readonly #isQuiet: boolean;
   readonly #isInsecure: boolean;
   readonly #isArticle: boolean;
@@ -37,6 +39,7 @@ export class SendOutput {
   constructor(args: Arguments, terminal: Terminal) {
     this.#terminal = terminal;
     this.#isJson = args.isOn("json");
+    this.#hasReceipts = this.#isJson || args.isOn("receipts");
     this.#isQuiet = args.isOn("quiet");
     this.#isInsecure = args.isOn("insecure");
     this.#isArticle = args.isOn("article");
@@ -59,6 +62,8 @@ export class SendOutput {
           this.#messages.print(`Not sent: ${event.skipped.path} is ${event.skipped.why}`);
         }
         return;
+      case "settled":
+        return printJson(this.#terminal, { ...event });
       case "kept":
         if (this.#isJson) printJson(this.#terminal, { type: "kept", path: event.path });
         if (++this.#kept > maxListed) return;
@@ -131,7 +136,7 @@ export class SendOutput {
   }
 
   #onUndelivered({ source, first, last, what, error }: Undelivered): void {
-    if (this.#isJson) {
+    if (this.#hasReceipts) {
       const { code, message } = error;
       printJson(this.#terminal, {
         type: "undelivered",

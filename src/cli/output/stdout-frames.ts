@@ -1,13 +1,10 @@
 /** Writes received frames to standard output, at the speed of its reader. */
 import { write, writev } from "node:fs";
 import { FramesError, systemCode, systemSentence } from "../../errors.ts";
-import { printable, safeJson } from "../../safe-text.ts";
 import type { ReceivedFrame } from "../../client/callback-sink.ts";
+import { formatPartHeader } from "../../source/live/part-header.ts";
 
 const stdoutFd = 1;
-
-/** First line of each part with `--multipart`. */
-const partBoundary = "--frame";
 
 export class StdoutFrames {
   readonly #isMultipart: boolean;
@@ -30,7 +27,7 @@ export class StdoutFrames {
    */
   async write(frame: ReceivedFrame): Promise<void> {
     const parts = this.#isMultipart
-      ? [partHeader(frame), frame.bytes, Buffer.from("\r\n")]
+      ? [Buffer.from(formatPartHeader(frame)), frame.bytes, Buffer.from("\r\n")]
       : [frame.bytes];
     let remaining = parts.filter(({ length }) => length > 0);
     while (remaining.length > 0 && !this.closed.aborted) {
@@ -45,30 +42,6 @@ export class StdoutFrames {
       }
     }
   }
-}
-
-/**
- * Formats the header lines of a part; an empty line ends them. Text of the peer begins no line of its
- * own: it is escaped as for a terminal.
- */
-export function partHeader(frame: ReceivedFrame): Buffer {
-  const { source, sequence, captured, name, session, bytes, raw, metadata } = frame;
-  const nanoseconds = String(captured < 0n ? -captured : captured).padStart(10, "0");
-  const seconds = `${nanoseconds.slice(0, -9)}.${nanoseconds.slice(-9)}`;
-  const lines = [
-    partBoundary,
-    `Content-Length: ${bytes.length}`,
-    `X-Source: ${source}`,
-    `X-Sequence: ${sequence}`,
-    `X-Captured: ${captured}`,
-    `X-Timestamp: ${captured < 0n ? "-" : ""}${seconds}`,
-    `X-Name: ${name}`,
-    `X-Session: ${session}`,
-  ];
-  if (raw !== undefined) lines.push(`X-Raw: ${raw.width}x${raw.height}:${raw.format}`);
-  // Parse and format again, because the text may contain line feeds.
-  if (metadata !== "") lines.push(`X-Metadata: ${safeJson(JSON.parse(metadata))}`);
-  return Buffer.from(`${lines.map(printable).join("\r\n")}\r\n\r\n`);
 }
 
 /** Writes in Bun's thread pool, so that a full pipe does not block the event loop. */

@@ -20,6 +20,8 @@ const unsupportedOptions = [
   ["again", "--again"],
   ["onConflict", "--on-conflict"],
   ["watch", "--watch"],
+  ["multipart", "--multipart"],
+  ["receipts", "--receipts"],
   ["spool", "--spool"],
   ["maxBytesPerSecond", "--bwlimit"],
   ["giveUpAfter", "--give-up-after"],

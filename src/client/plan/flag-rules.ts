@@ -59,6 +59,7 @@ export const flagRules: readonly FlagRule[] = [
   },
   { option: "spool", flag: "--spool", kinds: ["pipe", "camera", "url", "program"] },
   { option: "raw", flag: "--raw", kinds: ["pipe", "program"], isPerSource: true },
+  { option: "multipart", flag: "--multipart", kinds: ["pipe"] },
   { option: "camera", flag: "--camera", kinds: ["camera"], isPerSource: true },
   { option: "quality", flag: "--quality", kinds: ["video", "camera", "url"], isPerSource: true },
   { option: "lossless", flag: "--lossless", kinds: ["video", "camera", "url"] },
@@ -99,6 +100,12 @@ export function checkFlags(inputs: readonly SourceInput[], options: PlanOptions)
     if (named !== undefined) throw ruleError(rule, named);
     const isRefused = rule.isForEach ? others.length > 0 : others.length === inputs.length;
     if (isRefused) throw ruleError(rule, others[0]!);
+  }
+  if (options.multipart === true && valuesOf(options.raw).length > 0) {
+    throw new FramesError(
+      "usage",
+      "Cannot use --raw with --multipart: write X-Raw in the header of each frame; leave one out",
+    );
   }
   if (options.dryRun === true && options.watch === true) {
     throw new FramesError("usage", "Cannot use both --dry-run and --watch: leave one out");

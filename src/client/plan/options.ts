@@ -5,7 +5,8 @@ import { monotonicNow } from "../../common/clock.ts";
 import type { SkippedPath } from "../../source/files/directory-source.ts";
 import type { Capture, CapturedFrame, CaptureDefaults } from "../../source/live/iterable-source.ts";
 import { parseCameraMode } from "../../source/media/input.ts";
-import { LiveSource } from "../../source/live/live-source.ts";
+import { LiveSource, type LiveSourceOptions } from "../../source/live/live-source.ts";
+import type { MultipartPipe } from "../../source/live/multipart-pipe.ts";
 import { PacedSource, RatePacer, ReplayPacer } from "../../source/live/paced-source.ts";
 import { parseRawShape } from "../../source/image/raw.ts";
 import {
@@ -52,6 +53,8 @@ export interface PlanOptions {
   readonly policy?: PerSource;
   /** Shape of raw frames on a pipe, `WIDTHxHEIGHT:FORMAT`; may be per source, as `policy`. */
   readonly raw?: PerSource;
+  /** Reads a pipe whose frames have headers, as `frames receive --multipart` writes them. */
+  readonly multipart?: boolean;
   /** Maximum of frames sent a second; may be per source, as `policy`. */
   readonly fps?: PerSource;
   /** Sends frames at the intervals at which they were captured. */
@@ -96,6 +99,8 @@ export interface Plan {
   readonly spool?: Spool;
   /** Describes the frames of videos, cameras and URLs, for the user. */
   readonly media?: readonly { readonly source: string; readonly description: string }[];
+  /** Pipe that adds sources while it is read. */
+  readonly pipe?: MultipartPipe;
   /** Directories to watch for new files. */
   readonly watch?: WatchOptions & { readonly roots: readonly RootDirectory[] };
 }
@@ -106,7 +111,7 @@ export function createLiveSource(
   policy: QueuePolicy,
   naming: CaptureDefaults,
   spool: Spool | undefined,
-  raw?: RawShape,
+  options: Pick<LiveSourceOptions, "raw" | "capturesOffline"> = {},
 ): LiveSource {
   const started = spool?.session.started ?? naming.started;
   return new LiveSource(
@@ -115,7 +120,7 @@ export function createLiveSource(
     policy,
     { ...naming, started },
     {
-      ...(raw === undefined ? {} : { raw }),
+      ...options,
       ...(spool === undefined ? {} : { spool: spool.sourceSpool(name) }),
     },
   );

@@ -27,10 +27,12 @@ import {
 import type { LiveSource } from "../../source/live/live-source.ts";
 import { parseInput } from "../../source/media/input.ts";
 import { type Media, openMedia } from "../../source/media/media.ts";
+import { MultipartPipe } from "../../source/live/multipart-pipe.ts";
 import { pipeFrames } from "../../source/live/pipe.ts";
 import { parseQuality, settingFor } from "../../source/per-source.ts";
 import type { Spool } from "../../source/live/spool.ts";
 import { findCopiedStream } from "../../store/directory/copied-stream.ts";
+import { sourceFolderPath } from "../../store/name-rules.ts";
 import type { RootDirectory } from "../../source/files/file-filter.ts";
 import { DirectorySource, type SkippedPath } from "../../source/files/directory-source.ts";
 import { compareNatural } from "../../source/files/natural-order.ts";
@@ -112,10 +114,20 @@ export async function planPaths(
   );
   const liveCount = pipes.length + openedMedia.filter(({ media }) => media.isLive).length;
   const spool = openSpool(options.stream ?? defaultName, liveCount, options, naming);
-  const { sources, found } = withSpool(spool, () => {
-    const pipeSources = pipes.map(({ name }) =>
-      pipeSource(name, pipes.length, options, naming, spool),
-    );
+  const { sources, found, pipe } = withSpool(spool, () => {
+    if (pipes.length > 1) {
+      throw new FramesError(
+        "usage",
+        "Cannot send two pipes: - is standard input; run frames send twice",
+      );
+    }
+    const [standardInput] = pipes;
+    const pipe =
+      standardInput !== undefined && options.multipart === true
+        ? multipartPipe(standardInput.name, options, naming, spool)
+        : undefined;
+    const pipeSources =
+      pipe?.spooled ?? pipes.map(({ name }) => pipeSource(name, options, naming, spool));
     const mediaSources = openedMedia.map((one) => mediaSource(one, options, naming, spool));
     const found = findDirectories(roots, options);
     const folders = found.sources.map(
@@ -132,10 +144,11 @@ export async function planPaths(
     const sources = [...namedSources, ...found.sources];
     checkDistinct(sources);
     const names = [...roots, ...sources].map(({ name }) => name);
-    // The sources of a watched directory are not known yet.
-    if (options.watch !== true) checkSettingSources(options, [...new Set(names)]);
+    // The sources of a watched directory, or of a pipe with headers, are not known yet.
+    if (options.watch !== true && pipe === undefined)
+      checkSettingSources(options, [...new Set(names)]);
     const paced = sources.map(createPacer(options));
-    return { sources: options.dryRun === true ? sources : paced, found };
+    return { sources: options.dryRun === true ? sources : paced, found, pipe };
   });
   const media = openedMedia.map(({ source, media: { description, isLive } }) => {
     const usesDefaultQueue = isLive && queuePolicyFor(source, options, undefined) === undefined;
@@ -144,7 +157,14 @@ export async function planPaths(
       description: usesDefaultQueue ? `${description}; ${defaultQueueNote}` : description,
     };
   });
-  return { ...streams, ...found, sources, media, ...(spool === undefined ? {} : { spool }) };
+  return {
+    ...streams,
+    ...found,
+    sources,
+    media,
+    ...(spool === undefined ? {} : { spool }),
+    ...(pipe === undefined ? {} : { pipe }),
+  };
 }
 
 const mediaKinds: ReadonlySet<SourceKind> = new Set(["link", "video", "camera", "url"]);
@@ -313,16 +333,10 @@ async function* withNames(
 
 function pipeSource(
   name: string | undefined,
-  pipes: number,
   options: PlanOptions,
   naming: CaptureDefaults,
   spool: Spool | undefined,
 ): LiveSource {
-  if (pipes > 1)
-    throw new FramesError(
-      "usage",
-      "Cannot send two pipes: - is standard input; run frames send twice",
-    );
   if (name === undefined || options.stream === undefined) {
     const example = "frames send - --stream NAME --source NAME";
     throw new FramesError("usage", `Cannot send a pipe without names: write ${example}`);
@@ -332,7 +346,34 @@ function pipeSource(
   const limits = { maxFrameBytes: maxFrame, ...(raw === undefined ? {} : { raw }) };
   const frames = pipeFrames(Bun.stdin.stream(), limits, naming.clock);
   const policy = queuePolicyFor(name, options, "block");
-  return createLiveSource(name, frames, policy, naming, spool, raw);
+  return createLiveSource(name, frames, policy, naming, spool, raw && { raw });
+}
+
+/** @throws {FramesError} `usage` without a stream */
+function multipartPipe(
+  name: string | undefined,
+  options: PlanOptions,
+  naming: CaptureDefaults,
+  spool: Spool | undefined,
+): MultipartPipe {
+  const { stream, maxFrame = defaultMaxFrameBytes } = options;
+  if (stream === undefined) {
+    throw new FramesError(
+      "usage",
+      "Cannot send a pipe without a stream: write frames send - --multipart --stream NAME",
+    );
+  }
+  return new MultipartPipe(Bun.stdin.stream(), spool?.spooledSources() ?? [], {
+    maxFrameBytes: maxFrame,
+    defaultSource: name,
+    clock: naming.clock,
+    createSource(source, frames) {
+      sourceFolderPath(stream, source, false);
+      const policy = queuePolicyFor(source, options, "block");
+      // The program has produced its frames already, and sources without connection wait for room.
+      return createLiveSource(source, frames, policy, naming, spool, { capturesOffline: true });
+    },
+  });
 }
 
 /** The default of `frames serve --max-frame`. */

@@ -78,7 +78,7 @@ function programSources(
     if (policy === undefined && spool === undefined && raw === undefined) {
       return new IterableSource(source, frames, naming);
     }
-    return createLiveSource(source, frames, policy ?? "block", naming, spool, raw);
+    return createLiveSource(source, frames, policy ?? "block", naming, spool, raw && { raw });
   });
   return sources.map(createPacer(options));
 }

@@ -1,7 +1,7 @@
 /** Send queue and progress of one source. It outlives connections. */
 import type { FramesError } from "../../errors.ts";
 import { compileCheaply } from "../../common/compilation.ts";
-import type { Frame, FrameDescription, FrameSource, Loss } from "../../frame.ts";
+import type { Frame, FrameDescription, FrameSource, Loss, RawShape } from "../../frame.ts";
 import { encodeControl } from "../../wire/encode.ts";
 import { MessageType } from "../../wire/messages.ts";
 import { DelayHistogram } from "../delay-histogram.ts";
@@ -45,7 +45,7 @@ export interface FrameConsumer {
 const maxDamagedAttempts = 3;
 
 /** What SOURCE says about the frames that follow it. */
-export type DeclaredFrame = Pick<Frame, "captured" | "revises">;
+export type DeclaredFrame = Pick<Frame, "captured" | "revises" | "raw">;
 
 export class OutgoingSource {
   readonly id: number;
@@ -58,11 +58,14 @@ export class OutgoingSource {
   declaredStream: string | undefined;
   /** What the last SOURCE says about revising. */
   declaredRevises: boolean | undefined;
+  /** What the last SOURCE says about the shape of raw frames. */
+  #declaredRaw: RawShape | undefined;
   /**
    * Returns the stream of a frame by its capture time; `undefined` if all frames go to HELLO's
    * stream.
    */
   readonly #streamNameAt: ((captured: bigint) => string) | undefined;
+  readonly #onSettled: ((frame: Frame) => void) | undefined;
   /** Next frame, taken from the source but not begun. */
   frame: Frame | undefined;
   large: LargeFrame | undefined;
@@ -96,11 +99,18 @@ export class OutgoingSource {
 
   /**
    * @param streamNameAt returns the stream for a capture time in ns, if the stream depends on it
+   * @param onSettled called when the server has stored or refused a frame
    */
-  constructor(id: number, input: FrameSource, streamNameAt?: (captured: bigint) => string) {
+  constructor(
+    id: number,
+    input: FrameSource,
+    streamNameAt?: (captured: bigint) => string,
+    onSettled?: (frame: Frame) => void,
+  ) {
     this.id = id;
     this.input = input;
     this.#streamNameAt = streamNameAt;
+    this.#onSettled = onSettled;
     this.progress = {
       name: input.name,
       // A getter, because the total may fall when a counted file turns out not to be a frame.
@@ -222,10 +232,12 @@ export class OutgoingSource {
     else this.requeue(item, undefined, false);
   }
 
-  /** Tells the source that the server has settled a frame. */
+  /** Counts a frame that the server has stored or refused, and tells the source. */
   settle(frame: Frame): void {
+    this.progress.settled++;
     this.#renumbering?.forget(frame);
     this.input.onSettled?.(originalOf(frame));
+    this.#onSettled?.(frame);
   }
 
   /** Asks the source for a frame again, or for its loss, after reading it failed. */
@@ -347,7 +359,8 @@ export class OutgoingSource {
   isDeclaredFor(frame: DeclaredFrame): boolean {
     return (
       this.declaredStream === this.streamNameOf(frame) &&
-      (frame.revises === undefined || this.declaredRevises === frame.revises)
+      (frame.revises === undefined || this.declaredRevises === frame.revises) &&
+      isSameShape(this.#declaredRaw, frame.raw ?? this.input.raw)
     );
   }
 
@@ -356,11 +369,12 @@ export class OutgoingSource {
    * stream.
    */
   encodeDeclaration(frame: DeclaredFrame): Uint8Array {
-    const { name, type, raw } = this.input;
-    const { revises } = frame;
+    const { name, type } = this.input;
+    const { revises, raw = this.input.raw } = frame;
     const stream = this.streamNameOf(frame);
     this.declaredStream = stream;
     this.declaredRevises = revises;
+    this.#declaredRaw = raw;
     return encodeControl(MessageType.source, this.id, {
       name,
       ...(stream === "" ? {} : { stream }),
@@ -369,6 +383,11 @@ export class OutgoingSource {
       ...(revises === undefined ? {} : { revises }),
     });
   }
+}
+
+function isSameShape(a: RawShape | undefined, b: RawShape | undefined): boolean {
+  if (a === b) return true;
+  return a?.width === b?.width && a?.height === b?.height && a?.format === b?.format;
 }
 
 function tooLargeLoss({ name, sequence, size }: FrameDescription, limit: number): Loss {

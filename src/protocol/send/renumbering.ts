@@ -2,7 +2,7 @@
  * New sequence numbers for the frames and losses of a source that goes on under a new session. Its
  * own numbers would leave a gap there for every frame that was settled before.
  */
-import type { Frame, FramePieces, Loss } from "../../frame.ts";
+import type { Frame, FramePieces, Loss, RawShape } from "../../frame.ts";
 
 /** Consecutive sequence numbers. */
 type Range = Pick<Loss, "first" | "last">;
@@ -69,6 +69,10 @@ class RenumberedFrame implements Frame {
 
   get revises(): boolean | undefined {
     return this.original.revises;
+  }
+
+  get raw(): RawShape | undefined {
+    return this.original.raw;
   }
 
   get needsPieces(): boolean {

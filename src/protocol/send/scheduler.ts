@@ -45,7 +45,7 @@ export class Scheduler implements FrameConsumer {
   readonly #active: OutgoingSource[];
   readonly #window: SendWindow<OutgoingSource>;
   readonly #recentMs: number;
-  readonly #usesLiveWindow: boolean;
+  #usesLiveWindow = false;
   /**
    * Asks the server which frames it has; `undefined` if the server does not take OFFERs or has an
    * empty stream.
@@ -78,7 +78,8 @@ export class Scheduler implements FrameConsumer {
     compileCheaply(this.#packNext, this.#begin, this.ack, this.#nextFrame, this.#sendLosses);
     compileCheaply(this.#onFrameSent, this.accept, this.#packRound);
     this.#recentMs = recentPeriodMs(welcome.receipts);
-    this.#usesLiveWindow = sources.some(({ input: source }) => source.usesLiveWindow === true);
+    for (const { input: source } of sources)
+      this.#usesLiveWindow ||= source.usesLiveWindow === true;
     const canOffer = welcome.fresh !== true && welcome.features?.includes("offer") === true;
     if (canOffer) this.#offers = this.#createOffers();
     for (const source of sources) this.#resume(source);
@@ -87,8 +88,17 @@ export class Scheduler implements FrameConsumer {
 
   /** Adds a source after the connection was opened. */
   add(source: OutgoingSource): void {
+    if (source.input.usesLiveWindow === true) this.#useLiveWindow();
     this.#resume(source);
     if (!source.isExhausted) this.#active.push(source);
+  }
+
+  /** Begins to limit the frames in flight. Those that are in flight already count. */
+  #useLiveWindow(): void {
+    if (this.#usesLiveWindow) return;
+    this.#usesLiveWindow = true;
+    for (const { owner } of this.#window.unsettled()) owner.liveWindow.begin();
+    for (const { large, liveWindow } of this.#sources) if (large !== undefined) liveWindow.begin();
   }
 
   #createOffers(): Offers {
@@ -383,7 +393,6 @@ export class Scheduler implements FrameConsumer {
       const { owner, frame, crc, isAborted, isRefused } = entry;
       if (this.#usesLiveWindow) owner.liveWindow.ack(now);
       if (isAborted) continue;
-      owner.progress.settled++;
       owner.settle(frame);
       owner.progress.delays?.add(now - Number(frame.captured) / 1e6);
       if (!isRefused) owner.progress.settledBytes += frame.size;
@@ -401,12 +410,12 @@ export class Scheduler implements FrameConsumer {
 
   #onAnswered(source: OutgoingSource, candidate: Candidate, status: string): void {
     const { frame, crc } = candidate;
-    source.progress.settled++;
-    source.settle(frame);
     if (status === "conflict") {
       const error = new FramesError("conflict", "other bytes are stored under this name");
-      return this.#onRejected(source, frame, error, crc);
+      this.#onRejected(source, frame, error, crc);
+      return source.settle(frame);
     }
+    source.settle(frame);
     source.countFound(candidate, status);
     // Without a CRC-32 the bytes were not compared, so the frame must not count as delivered.
     if (crc !== undefined && status === "stored")
@@ -420,8 +429,8 @@ export class Scheduler implements FrameConsumer {
     const { large, progress } = source;
     if (large?.frame.sequence === body.sequence) {
       this.#abort(source, large, error, true);
-      progress.settled++;
-      return this.#onRejected(source, large.frame, error);
+      this.#onRejected(source, large.frame, error);
+      return source.settle(large.frame);
     }
     const entry = this.#window.find(source, body.sequence);
     if (entry === undefined) throw unexpectedMessage(MessageType.refused);
@@ -474,7 +483,6 @@ export class Scheduler implements FrameConsumer {
       if (isAborted) continue;
       const { progress } = owner;
       if (isRefused) {
-        progress.settled++;
         owner.settle(frame);
         continue;
       }

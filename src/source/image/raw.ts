@@ -73,7 +73,13 @@ const planesByFormat = new Map(
   formatTable.flatMap(([names, layout]) => names.map((name) => [name, layout])),
 );
 
-/** Alternative names that ffmpeg accepts. */
+/** ffmpeg's names for 8 bits a pixel, which mean 24 bits in ROS, and clear names for them. */
+const clearNames = new Map([
+  ["rgb8", "rgb332"],
+  ["bgr8", "bgr332"],
+]);
+
+/** Other names of the formats: ffmpeg's, numpy's, OpenCV's and ROS's (sensor_msgs/image_encodings.hpp). */
 const formatAliases = new Map([
   ["gray8", "gray"],
   ["y8", "gray"],
@@ -82,15 +88,39 @@ const formatAliases = new Map([
   ...["9", "10", "12", "14", "16"].flatMap((bits) =>
     ["le", "be"].map((order): [string, string] => [`y${bits}${order}`, `gray${bits}${order}`]),
   ),
+  ["uint8", "gray"],
+  ["uint16", "gray16le"],
+  ["float32", "grayf32le"],
+  ["8uc1", "gray"],
+  ["8uc3", "bgr24"],
+  ["8uc4", "bgra"],
+  ["16uc1", "gray16le"],
+  ["16uc3", "bgr48le"],
+  ["16uc4", "bgra64le"],
+  ["32fc1", "grayf32le"],
+  ["mono8", "gray"],
+  ["mono16", "gray16le"],
+  ["rgba8", "rgba"],
+  ["bgra8", "bgra"],
+  ["rgb16", "rgb48le"],
+  ["bgr16", "bgr48le"],
+  ["rgba16", "rgba64le"],
+  ["bgra16", "bgra64le"],
+  ["bayer_rggb16", "bayer_rggb16le"],
+  ["bayer_bggr16", "bayer_bggr16le"],
+  ["bayer_gbrg16", "bayer_gbrg16le"],
+  ["bayer_grbg16", "bayer_grbg16le"],
+  ["yuv422", "uyvy422"],
+  ["yuv422_yuy2", "yuyv422"],
 ]);
 
 /**
- * Names that mean 8 bits for each pixel in ffmpeg, and 24 in ROS, GenICam and others. Guessing
- * would cut the stream into wrong frames.
+ * Names that a user writes for what ROS means, where ffmpeg means something else: 24 bits a pixel,
+ * not 8.
  */
-const ambiguousFormats = new Map([
-  ["rgb8", "rgb24 for 24 bits a pixel, as in ROS, or rgb332 for 8 bits, as in ffmpeg"],
-  ["bgr8", "bgr24 for 24 bits a pixel, as in ROS, or bgr332 for 8 bits, as in ffmpeg"],
+const rosNames = new Map([
+  ["rgb8", "rgb24"],
+  ["bgr8", "bgr24"],
 ]);
 
 /** Names of the supported pixel formats, as in ffmpeg. */
@@ -128,17 +158,36 @@ export function parseRawShape(text: string): RawShape {
   }
   const [width, height] = [Number(match[1]), Number(match[2])];
   const name = match[3]!.toLowerCase();
-  const choices = ambiguousFormats.get(name);
-  if (choices !== undefined) {
-    throw new FramesError(
-      "usage",
-      `Cannot read raw frames of the format ${JSON.stringify(name)}: the name has two meanings; write ${choices}`,
-    );
-  }
-  const format = formatAliases.get(name) ?? name;
+  const format = rosNames.get(name) ?? formatAliases.get(name) ?? name;
   planesFor(format);
   checkDimensions(width, height, text);
   return { width, height, format };
+}
+
+/** Formats a shape so that `parseRawShape` returns it. */
+export function formatRawShape({ width, height, format }: RawShape): string {
+  return `${width}x${height}:${clearNames.get(format) ?? format}`;
+}
+
+/**
+ * Checks that a frame has the size of its shape.
+ *
+ * @param text the shape as the user wrote it
+ * @throws {FramesError} `unreadable`
+ */
+export function checkRawSize(size: number, shape: RawShape, text: string): void {
+  const bytes = rawFrameBytes(shape);
+  if (bytes === size) return;
+  const name = text.slice(text.indexOf(":") + 1).toLowerCase();
+  const meaning = rosNames.has(name)
+    ? `; ${name} is ${shape.format} as in ROS, and ffmpeg's ${name} is ${clearNames.get(name)}`
+    : "";
+  throw new FramesError("unreadable", `it has ${size} bytes, and ${text} has ${bytes}${meaning}`);
+}
+
+/** Returns the file name extension of raw frames, such as `640x512.gray16le`. */
+export function rawExtension({ width, height, format }: RawShape): string {
+  return `${width}x${height}.${format}`;
 }
 
 function checkDimensions(width: number, height: number, text: string): void {
@@ -153,7 +202,7 @@ function checkDimensions(width: number, height: number, text: string): void {
 
 /** @throws {FramesError} `usage` */
 function planesFor(format: string): readonly Plane[] {
-  const found = planesByFormat.get(formatAliases.get(format) ?? format);
+  const found = planesByFormat.get(format) ?? planesByFormat.get(formatAliases.get(format) ?? "");
   if (found !== undefined) return found;
   const orderedNames = ["le", "be"].map((order) => `${format}${order}`);
   // ffmpeg uses the byte order of the machine here. The frames could be read wrongly on another
@@ -177,8 +226,8 @@ export class RawParser implements ImageParser {
   #remaining: number;
 
   /** @param size bytes of a frame, from `rawFrameBytes` */
-  constructor({ width, height, format }: RawShape, size: number) {
-    this.extension = `${width}x${height}.${format}`;
+  constructor(shape: RawShape, size: number) {
+    this.extension = rawExtension(shape);
     this.size = size;
     this.#remaining = size;
   }

@@ -21,9 +21,9 @@ import type { CapturedFrame } from "./iterable-source.ts";
  * await server.stop();
  * ```
  */
-export class FrameFeed implements AsyncIterableIterator<CapturedFrame, undefined> {
-  readonly #queue: { frame: CapturedFrame; resolve: () => void }[] = [];
-  #pendingNext: ((result: IteratorResult<CapturedFrame, undefined>) => void) | undefined;
+export class FrameFeed<Item = CapturedFrame> implements AsyncIterableIterator<Item, undefined> {
+  readonly #queue: { frame: Item; resolve: () => void }[] = [];
+  #pendingNext: ((result: IteratorResult<Item, undefined>) => void) | undefined;
   #hasEnded = false;
 
   /**
@@ -35,7 +35,7 @@ export class FrameFeed implements AsyncIterableIterator<CapturedFrame, undefined
   }
 
   /** Resolves when the frame is taken. After the end, drops the frame and resolves at once. */
-  push(frame: CapturedFrame): Promise<void> {
+  push(frame: Item): Promise<void> {
     if (this.#hasEnded) return Promise.resolve();
     if (this.#pendingNext !== undefined) {
       this.#pendingNext({ done: false, value: frame });
@@ -53,7 +53,7 @@ export class FrameFeed implements AsyncIterableIterator<CapturedFrame, undefined
     this.#pendingNext = undefined;
   }
 
-  next(): Promise<IteratorResult<CapturedFrame, undefined>> {
+  next(): Promise<IteratorResult<Item, undefined>> {
     const first = this.#queue.shift();
     if (first !== undefined) {
       first.resolve();
@@ -64,7 +64,7 @@ export class FrameFeed implements AsyncIterableIterator<CapturedFrame, undefined
   }
 
   /** Called when the consumer stops: drops the queued frames and ends the feed. */
-  return(): Promise<IteratorResult<CapturedFrame, undefined>> {
+  return(): Promise<IteratorResult<Item, undefined>> {
     for (const { resolve } of this.#queue.splice(0)) resolve();
     this.end();
     return Promise.resolve({ done: true, value: undefined });

@@ -1,6 +1,6 @@
 /** Frames that a program passes to the library as an iterable. */
 import { asFramesError, FramesError } from "../../errors.ts";
-import type { Frame, FrameSource, Loss } from "../../frame.ts";
+import type { Frame, FrameSource, Loss, RawShape } from "../../frame.ts";
 
 /** A frame captured by a program. */
 export interface CapturedFrame {
@@ -17,6 +17,8 @@ export interface CapturedFrame {
   readonly captured?: bigint;
   /** Any data to store with the frame, at most 4 KiB as JSON. */
   readonly metadata?: Record<string, unknown>;
+  /** Its shape if it is raw. Default: the shape of its source, if that has one. */
+  readonly raw?: RawShape;
 }
 
 /** A frame that a camera or a file had and that cannot be read. It is reported as lost. */
@@ -112,6 +114,7 @@ class MemoryFrame implements Frame {
   readonly captured: bigint;
   readonly size: number;
   readonly metadata: string;
+  readonly raw: RawShape | undefined;
   readonly #bytes: Uint8Array;
 
   constructor(
@@ -126,6 +129,7 @@ class MemoryFrame implements Frame {
     this.name = frame.name ?? defaultName(frame.bytes);
     this.captured = frame.captured ?? BigInt(Math.round(nowMs * 1e3)) * 1000n;
     this.size = frame.bytes.length;
+    this.raw = frame.raw;
     this.metadata = frame.metadata === undefined ? "" : JSON.stringify(frame.metadata);
     const bytes = Buffer.byteLength(this.metadata);
     if (bytes > 4096) {

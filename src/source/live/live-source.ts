@@ -17,6 +17,14 @@ const maxQueueBytes = 256 << 20;
 /** Pause before a spool whose disk failed is tried again, in milliseconds. */
 const spoolRetryMs = 1000;
 
+export interface LiveSourceOptions {
+  /** Shape of the frames, if they are raw and have none of their own. */
+  readonly raw?: RawShape;
+  readonly spool?: SourceSpool;
+  /** Whether it captures before there is a connection. Default: whether there is a spool. */
+  readonly capturesOffline?: boolean;
+}
+
 /** Captures frames and queues them until they can be sent. */
 export class LiveSource implements FrameSource {
   readonly name: string;
@@ -26,6 +34,7 @@ export class LiveSource implements FrameSource {
   readonly #defaults: CaptureDefaults;
   /** Stores frames on disk that cannot be sent now. */
   readonly #spool: SourceSpool | undefined;
+  readonly #capturesOffline: boolean;
   #isConnected = false;
   readonly #policy: QueuePolicy;
   readonly #queue: Frame[] = [];
@@ -46,7 +55,7 @@ export class LiveSource implements FrameSource {
     frames: AsyncIterable<Capture> | Iterable<Capture>,
     policy: QueuePolicy,
     defaults: CaptureDefaults,
-    options: { readonly raw?: RawShape; readonly spool?: SourceSpool } = {},
+    options: LiveSourceOptions = {},
   ) {
     this.name = name;
     this.#iterator = toIterator(frames);
@@ -54,6 +63,8 @@ export class LiveSource implements FrameSource {
     this.#defaults = defaults;
     if (options.raw !== undefined) this.raw = options.raw;
     this.#spool = options.spool;
+    // Without a spool, frames captured before the connection could only be dropped.
+    this.#capturesOffline = options.capturesOffline ?? options.spool !== undefined;
     this.#sequence = options.spool?.lastNumber ?? 0;
     this.#losses = options.spool?.losses() ?? [];
   }
@@ -237,8 +248,7 @@ export class LiveSource implements FrameSource {
   }
 
   startCapture(): void {
-    // Without a spool, frames captured before the connection could only be dropped.
-    if (this.#spool !== undefined) this.#startPump();
+    if (this.#capturesOffline) this.#startPump();
   }
 
   onConnected(): void {

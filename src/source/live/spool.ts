@@ -22,6 +22,7 @@ import {
   systemSentence,
 } from "../../errors.ts";
 import type { Frame, Loss } from "../../frame.ts";
+import { formatRawShape } from "../image/raw.ts";
 import { SpooledFrame, type SpooledFrameRow } from "./spooled-frame.ts";
 
 const spoolSchema = `
@@ -30,6 +31,9 @@ const spoolSchema = `
   CREATE TABLE IF NOT EXISTS frames (
     source TEXT, seq INTEGER, name TEXT, captured INTEGER, size INTEGER, meta TEXT,
     PRIMARY KEY (source, seq)
+  ) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS shapes (
+    source TEXT, seq INTEGER, raw TEXT, PRIMARY KEY (source, seq)
   ) WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS losses (
     source TEXT, first INTEGER, last INTEGER, what TEXT, reason TEXT, PRIMARY KEY (source, first)
@@ -229,6 +233,24 @@ export class Spool {
     this.#isFailing = false;
   }
 
+  /**
+   * Returns the sources of which frames are spooled.
+   *
+   * @throws {FramesError} `unreadable`
+   */
+  spooledSources(): string[] {
+    if (this.isNew) return [];
+    try {
+      const sql = "SELECT DISTINCT source FROM frames ORDER BY source";
+      return this.open()
+        .query<{ source: string }, []>(sql)
+        .all()
+        .map(({ source }) => source);
+    } catch (error) {
+      throw this.fail("read", error);
+    }
+  }
+
   /** Returns the part of the spool that belongs to one source. */
   sourceSpool(source: string): SourceSpool {
     const folder = join(this.#directory, encodeURIComponent(source));
@@ -268,7 +290,7 @@ export class Spool {
 }
 
 function clearSession(database: Database): void {
-  for (const table of ["session", "counters", "losses", "ended_sessions"])
+  for (const table of ["session", "counters", "losses", "shapes", "ended_sessions"])
     database.run(`DELETE FROM ${table}`);
 }
 
@@ -282,13 +304,19 @@ function prepareSpoolStatements(database: Database) {
       "INSERT OR REPLACE INTO frames VALUES (?, ?, ?, ?, ?, ?)",
     ),
     after: database.query<SpooledFrameRow, [string, number]>(
-      "SELECT seq, name, captured, size, meta FROM frames WHERE source = ? AND seq > ? ORDER BY seq LIMIT 1",
+      "SELECT seq, name, captured, size, meta, raw FROM frames LEFT JOIN shapes USING (source, seq) WHERE source = ? AND seq > ? ORDER BY seq LIMIT 1",
     ),
     size: database.query<{ size: bigint }, [string, number]>(
       "SELECT size FROM frames WHERE source = ? AND seq = ?",
     ),
     delete: database.query<null, [string, number]>(
       "DELETE FROM frames WHERE source = ? AND seq = ?",
+    ),
+    putShape: database.query<null, [string, number, string]>(
+      "INSERT OR REPLACE INTO shapes VALUES (?, ?, ?)",
+    ),
+    deleteShape: database.query<null, [string, number]>(
+      "DELETE FROM shapes WHERE source = ? AND seq = ?",
     ),
     putLoss: database.query<null, [string, number, number, string, string]>(
       "INSERT OR REPLACE INTO losses VALUES (?, ?, ?, ?, ?)",
@@ -435,7 +463,7 @@ export class SourceSpool {
    */
   put(frame: Frame): void {
     if (frame instanceof SpooledFrame) return;
-    const { sequence, name, captured, size, metadata } = frame;
+    const { sequence, name, captured, size, metadata, raw } = frame;
     const path = this.#framePath(sequence);
     const isNew = this.#use("written", (statements) => {
       if (statements.size.get(this.#source, sequence) !== null) return false;
@@ -445,6 +473,10 @@ export class SourceSpool {
         this.#createFolder();
         writeFileSync(`${path}.part`, bytes);
         renameSync(`${path}.part`, path);
+        // An earlier version of the program knows no shapes, so they have a table of their own.
+        if (raw !== undefined) {
+          statements.putShape.run(this.#source, sequence, formatRawShape(raw));
+        }
         statements.put.run(this.#source, sequence, name, captured, size, metadata);
       } catch (error) {
         for (const written of [`${path}.part`, path]) removeFile(written);
@@ -519,7 +551,10 @@ export class SourceSpool {
     try {
       for (const sequence of this.#settled) {
         // Delete the row first: after a crash a file without a row only wastes space.
-        this.#use("written", (statements) => statements.delete.run(this.#source, sequence));
+        this.#use("written", (statements) => {
+          statements.delete.run(this.#source, sequence);
+          statements.deleteShape.run(this.#source, sequence);
+        });
         const path = this.#framePath(sequence);
         for (const file of [path, path + settledSuffix]) removeFile(file);
         this.#settled.delete(sequence);

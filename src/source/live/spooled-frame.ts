@@ -1,7 +1,8 @@
-/** A frame that lies in a spool: its row, and its bytes in a file. */
+/** A frame in a spool: its row, and its bytes in a file. */
 import { readFileSync } from "node:fs";
 import { FramesError, systemSentence } from "../../errors.ts";
-import type { Frame } from "../../frame.ts";
+import type { Frame, RawShape } from "../../frame.ts";
+import { parseRawShape } from "../image/raw.ts";
 
 /** Row of a frame in the spool. */
 export interface SpooledFrameRow {
@@ -10,6 +11,8 @@ export interface SpooledFrameRow {
   readonly captured: bigint;
   readonly size: bigint;
   readonly meta: string;
+  /** Shape of a raw frame, if it has one of its own. */
+  readonly raw: string | null;
 }
 
 export class SpooledFrame implements Frame {
@@ -18,14 +21,16 @@ export class SpooledFrame implements Frame {
   readonly captured: bigint;
   readonly size: number;
   readonly metadata: string;
+  readonly raw: RawShape | undefined;
   readonly #path: string;
 
-  constructor({ seq, name, captured, size, meta }: SpooledFrameRow, path: string) {
+  constructor({ seq, name, captured, size, meta, raw }: SpooledFrameRow, path: string) {
     this.name = name;
     this.sequence = Number(seq);
     this.captured = captured;
     this.size = Number(size);
     this.metadata = meta;
+    this.raw = raw === null ? undefined : parseRawShape(raw);
     this.#path = path;
   }
 

@@ -3,7 +3,7 @@ import { crc32 } from "../../common/checksum.ts";
 import { FramesError } from "../../errors.ts";
 import type { FrameDescription, SourceInfo, FrameWriter, Outcome } from "../../frame.ts";
 import type { SessionLog } from "./session-log.ts";
-import { imageMediaType } from "./image-type.ts";
+import { mediaTypeOf } from "../../common/media-types.ts";
 import { type LocalIndex, toLogSource } from "./local-index.ts";
 import {
   conflictError,
@@ -192,7 +192,7 @@ export class BucketFrameWriter extends BucketWriter implements FrameWriter {
   }
 
   get #type(): { type: string } {
-    return { type: imageMediaType(this.description.name) };
+    return { type: mediaTypeOf(this.description.name) };
   }
 
   /** Waits for the previous frame of the same path. */

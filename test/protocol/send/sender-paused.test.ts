@@ -3,6 +3,8 @@
 
 import { expect, test } from "bun:test";
 import { FramesError } from "../../../src/errors.ts";
+import type { Frame } from "../../../src/frame.ts";
+import { OutgoingSource } from "../../../src/protocol/send/outgoing-source.ts";
 import { maxPackedFrameBytes } from "../../../src/wire/encode.ts";
 import { type FrameMessage, type } from "../../wire/vectors.ts";
 import {
@@ -127,4 +129,27 @@ test("a sender packs ten thousand losses into few messages and delays no other s
   expect(outlets[0]!.progress.lost).toBe(10_000);
   expect(link.undelivered).toHaveLength(10_000);
   expect(link.store.losses).toHaveLength(ranges.length);
+});
+
+test("a live source that is added limits the frames in flight of all sources from then on", async () => {
+  const next = Promise.withResolvers<Frame>();
+  const end = Promise.withResolvers<undefined>();
+  const frames = framesOf(4, 10);
+  const outlets = outletsOf([
+    new MemorySource("a", [...frames.slice(0, 3), next.promise, end.promise]),
+  ]);
+  const link = new Link({ outlets, delay: 50 });
+  // WELCOME has arrived, the receipts of three frames have not.
+  await link.run(150);
+  expect(begun(link)).toEqual(["1 1", "1 2", "1 3"]);
+  const live = Object.assign(new MemorySource("b", framesOf(20, 10)), { usesLiveWindow: true });
+  outlets.push(new OutgoingSource(2, live));
+  link.sender.addSource(outlets[1]!);
+  next.resolve(frames[3]!);
+  await link.run(20);
+  expect(begun(link)).toEqual(["1 1", "1 2", "1 3", "2 1"]);
+  end.resolve(undefined);
+  await link.run(60_000);
+  expect(begun(link)).toHaveLength(24);
+  expect(link.progress.map(({ settled }) => settled)).toEqual([4, 20]);
 });

@@ -2,7 +2,13 @@ import { describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { parseRawShape, rawFormats, rawFrameBytes } from "../../../src/source/image/raw.ts";
+import {
+  checkRawSize,
+  formatRawShape,
+  parseRawShape,
+  rawFormats,
+  rawFrameBytes,
+} from "../../../src/source/image/raw.ts";
 import { refusal } from "../../helper/refusal.ts";
 
 const needs = Bun.which("ffmpeg") === null ? "skipped: needs ffmpeg: " : "";
@@ -25,20 +31,48 @@ describe("RawShape", () => {
     expect(parseRawShape("2x2:y16le").format).toBe("gray16le");
   });
 
-  test("a format name with two meanings is refused, and each meaning has a name of its own", () => {
+  test("a format name with two meanings means what ROS means by it, and the error names both", () => {
     for (const [name, wide, narrow] of [
       ["rgb8", "rgb24", "rgb332"],
       ["BGR8", "bgr24", "bgr332"],
     ] as const) {
-      const error = refusal(() => parseRawShape(`2x2:${name}`));
-      expect(error).toMatchObject({
-        code: "usage",
-        message: `Cannot read raw frames of the format "${name.toLowerCase()}": the name has two meanings; write ${wide} for 24 bits a pixel, as in ROS, or ${narrow} for 8 bits, as in ffmpeg`,
-      });
+      const shape = parseRawShape(`2x2:${name}`);
+      expect(shape.format).toBe(wide);
+      expect(refusal(() => checkRawSize(4, shape, `2x2:${name}`)).message).toBe(
+        `it has 4 bytes, and 2x2:${name} has 12; ${name.toLowerCase()} is ${wide} as in ROS, and ffmpeg's ${name.toLowerCase()} is ${narrow}`,
+      );
       expect(rawFrameBytes(parseRawShape(`2x2:${wide}`))).toBe(12);
       expect(rawFrameBytes(parseRawShape(`2x2:${narrow}`))).toBe(4);
-      // Stores of earlier versions have such frames.
-      expect(rawFrameBytes({ width: 2, height: 2, format: name.toLowerCase() })).toBe(4);
+      // Stores have frames with ffmpeg's name. It is written so that it is read as ffmpeg means it.
+      const stored = { width: 2, height: 2, format: name.toLowerCase() };
+      expect(rawFrameBytes(stored)).toBe(4);
+      expect(formatRawShape(stored)).toBe(`2x2:${narrow}`);
+      expect(parseRawShape(formatRawShape(stored))).toEqual(stored);
+    }
+  });
+
+  test("the names of ROS, OpenCV and numpy stand for ffmpeg's", () => {
+    // sensor_msgs/image_encodings.hpp of ROS 2, and cv_bridge's names of OpenCV's types.
+    const names = {
+      mono8: "gray",
+      mono16: "gray16le",
+      rgba8: "rgba",
+      bgra8: "bgra",
+      rgb16: "rgb48le",
+      bgr16: "bgr48le",
+      "8UC1": "gray",
+      "8UC3": "bgr24",
+      "16UC1": "gray16le",
+      "32FC1": "grayf32le",
+      yuv422: "uyvy422",
+      yuv422_yuy2: "yuyv422",
+      bayer_rggb8: "bayer_rggb8",
+      bayer_rggb16: "bayer_rggb16le",
+      uint16: "gray16le",
+      float32: "grayf32le",
+    };
+    for (const [name, format] of Object.entries(names)) {
+      expect([name, parseRawShape(`2x2:${name}`).format]).toEqual([name, format]);
     }
   });
 

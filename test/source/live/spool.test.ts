@@ -2,6 +2,7 @@
 //
 // Covers: source/live/spooled-frame.ts
 
+import { Database } from "bun:sqlite";
 import { describe, expect, test } from "bun:test";
 import { existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -93,6 +94,30 @@ describe("Spool", () => {
       0, 0,
     ]);
     spool.close();
+  });
+
+  test("a spool keeps the shape of each frame in a table that earlier versions ignore", () => {
+    const path = temporaryFolder();
+    let spool = open(path);
+    const shapes = [
+      { width: 2, height: 1, format: "bgr8" },
+      undefined,
+      { width: 1, height: 2, format: "gray16le" },
+    ];
+    for (const [index, raw] of shapes.entries()) {
+      spool.sourceSpool("ir").put(Object.assign(frame(index + 1), { raw }));
+    }
+    spool = reopen(spool, path);
+    expect(spool.spooledSources()).toEqual(["ir"]);
+    const source = spool.sourceSpool("ir");
+    expect(shapes.map(() => source.next()?.raw)).toEqual(shapes);
+    spool.close();
+    const database = new Database(join(path, "spool.sqlite"));
+    const columns = database.query<{ name: string }, []>("PRAGMA table_info(frames)").all();
+    expect(columns.map(({ name }) => name)).toEqual([
+      ...["source", "seq", "name", "captured", "size", "meta"],
+    ]);
+    database.close();
   });
 
   test("a spool keeps sources apart and writes no file outside, for any source name", () => {

@@ -1,6 +1,6 @@
 // Covers: common/concurrency.ts, store/bucket/bucket-contents.ts,
 //   store/bucket/bucket-snapshot.ts, store/bucket/compactor.ts, store/bucket/frame-writer.ts,
-//   store/bucket/image-type.ts, store/bucket/local-index.ts, store/bucket/log-sync.ts,
+//   store/bucket/local-index.ts, store/bucket/log-sync.ts,
 //   store/bucket/marker.ts, store/bucket/s3.ts, store/bucket/session-log.ts,
 //   store/bucket/upload-pool.ts, store/journal/journal-reader.ts
 
