@@ -76,6 +76,11 @@ const runners: Record<string, (args: Arguments, terminal: Terminal) => Promise<n
     terminal.out(help(args.positionals[0], resultStyle(process.env)));
     return 0;
   },
+  async python(_, terminal) {
+    const { pythonModule } = await import("./cli/python/python.ts");
+    terminal.out(pythonModule);
+    return 0;
+  },
   async version(_, terminal) {
     terminal.out(`frames ${version}\n`);
     return 0;

@@ -118,13 +118,15 @@ describe.skipIf(needsPosix !== "")(`${needsPosix}the README's`, () => {
     `${needsNumpy}Python program ends, also with its server`,
     async () => {
       expect(program!.trimEnd().split("\n").length).toBeLessThanOrEqual(12);
-      const numbers = Array.from({ length: 10 }, (_, shot) => `${29_315 + shot}.0\n`).join("");
+      const numbers = Array.from({ length: 10 }, (_, shot) => `${shot + 1} ${29_315 + shot}.0\n`);
+      const printed = numbers.join("");
+      expect(await spawn("sh", "-c", "frames python > frames.py").exited).toBe(0);
       writeFileSync(join(home, "thermal.py"), program!);
       const first = spawn(python, "thermal.py");
-      expect(await textOf(first.stdout)).toBe(numbers);
+      expect(await textOf(first.stdout)).toBe(printed);
       expect([await first.exited, await textOf(first.stderr)]).toEqual([0, ""]);
 
-      const endless = program!.replace("--first 10", "--give-up-after 1");
+      const endless = program!.replace("first=10", 'args=["--give-up-after", "1"]');
       writeFileSync(join(home, "endless.py"), endless.replace(".mean())", ".mean(), flush=True)"));
       const second = spawn(python, "endless.py");
       let said = "";
@@ -132,11 +134,12 @@ describe.skipIf(needsPosix !== "")(`${needsPosix}the README's`, () => {
         const decoder = new TextDecoder();
         for await (const chunk of second.stdout) said += decoder.decode(chunk);
       })();
-      await until("frames of both runs", () => said === numbers + numbers);
+      await until("frames of both runs", () => said === printed + printed);
       server.kill("SIGTERM");
-      expect(await second.exited).toBe(0);
+      expect(await second.exited).toBe(1);
       await read;
-      expect(said).toBe(numbers + numbers);
+      expect(said).toBe(printed + printed);
+      expect(await textOf(second.stderr)).toContain("\nframes.FramesError: ");
       // It sleeps while it waits.
       expect(Number(second.resourceUsage()!.cpuTime.total) / 1e6).toBeLessThan(3);
     },

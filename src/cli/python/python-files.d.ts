@@ -1,0 +1,5 @@
+/** Types of the Python module, which is imported as text. */
+declare module "*.py" {
+  const text: string;
+  export default text;
+}
