@@ -1,5 +1,5 @@
 // The Python module that `frames python` prints, against the executable.
-// Covers: cli/python/python.ts, cli/python/python-files.d.ts
+// Covers: cli/python/python.ts, cli/python/python-files.d.ts, cli/output/stdout-frames.ts
 
 import { describe, expect, test } from "bun:test";
 import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";

@@ -38,11 +38,10 @@ export function formatPartHeader(facts: PartFacts): string {
     `X-Captured: ${captured}`,
     `X-Timestamp: ${captured < 0n ? "-" : ""}${seconds}`,
     `X-Name: ${escapeText(name)}`,
-    `X-Session: ${session}`,
+    `X-Session: ${escapeText(session)}`,
   ];
-  if (raw !== undefined) lines.push(`X-Raw: ${formatRawShape(raw)}`);
-  // JSON has line ends between values only.
-  if (metadata !== "") lines.push(`X-Metadata: ${metadata.replace(/[\r\n]/g, " ")}`);
+  if (raw !== undefined) lines.push(`X-Raw: ${escapeText(formatRawShape(raw))}`);
+  if (metadata !== "") lines.push(`X-Metadata: ${escapeJson(metadata)}`);
   return `${lines.join("\r\n")}\r\n\r\n`;
 }
 
@@ -177,11 +176,24 @@ function invalidHeader(name: string, expected: string, found: string): FramesErr
   );
 }
 
-/** Escapes percent signs, control characters and a first space, so that the text fits into a header. */
+/**
+ * Escapes percent signs, a first space, and characters that end lines or control a terminal, so that
+ * the text fits into a header.
+ */
 function escapeText(text: string): string {
-  return text.replace(/^ |[%\p{Cc}]/gu, (character) =>
+  return text.replace(/^ |[%\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu, (character) =>
     [...Buffer.from(character)].map((byte) => `%${byte.toString(16).padStart(2, "0")}`).join(""),
   );
+}
+
+/** Writes JSON in one line. Keeps all digits of its numbers, which parsing it would round. */
+function escapeJson(json: string): string {
+  // Line feeds stand between values only, and the other characters only in text.
+  return json
+    .replace(/[\t\r\n]/g, " ")
+    .replace(/[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu, (character) => {
+      return `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
+    });
 }
 
 /** Reverses `escapeText`. Leaves a percent sign that begins no escape as it is. */

@@ -1,5 +1,5 @@
 // Pipes of frames with headers: what is read, what is lost, and what ends the pipe.
-// Covers: source/live/part-header.ts, common/media-types.ts
+// Covers: common/media-types.ts
 
 import { describe, expect, test } from "bun:test";
 import type { Capture } from "../../../src/source/live/iterable-source.ts";

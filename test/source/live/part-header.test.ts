@@ -1,7 +1,7 @@
 // The headers of --multipart, with names and metadata of a hostile server.
 
 import { expect, test } from "bun:test";
-import { partHeader } from "../../../src/cli/output/stdout-frames.ts";
+import { formatPartHeader } from "../../../src/source/live/part-header.ts";
 
 const hostile = [
   "1.jpg\r\nContent-Length: 0\r\nX-Source: other",
@@ -21,15 +21,15 @@ const frame = {
   crc32: 0,
 };
 
-test("a part has its usual headers, with text that needs no escape as it is", () => {
-  const metadata = '{"exposure": 5,\n "lens": "größe"}';
+test("a part has its usual headers, with all digits of the metadata", () => {
+  const metadata = '{"exposure": 12345678901234567890,\n "lens": "größe"}';
   const raw = { width: 4, height: 2, format: "gray16le" };
-  expect(partHeader({ ...frame, name: 'a "b" 50%.png', metadata, raw }).toString()).toBe(
+  expect(formatPartHeader({ ...frame, name: 'a "b" 50%.png', metadata, raw })).toBe(
     [
       ...["--frame", "Content-Length: 3", "X-Source: gate", "X-Sequence: 7"],
-      ...["X-Captured: -1500000000", "X-Timestamp: -1.500000000", 'X-Name: a "b" 50%.png'],
+      ...["X-Captured: -1500000000", "X-Timestamp: -1.500000000", 'X-Name: a "b" 50%25.png'],
       ...[`X-Session: ${frame.session}`, "X-Raw: 4x2:gray16le"],
-      ...['X-Metadata: {"exposure":5,"lens":"größe"}', "", ""],
+      ...['X-Metadata: {"exposure": 12345678901234567890,  "lens": "größe"}', "", ""],
     ].join("\r\n"),
   );
 });
@@ -38,8 +38,15 @@ for (const text of hostile) {
   test(`text of a server begins no header and no line: ${JSON.stringify(text)}`, () => {
     const raw = { width: 1, height: 1, format: text };
     const metadata = JSON.stringify({ [text]: text });
-    const header = partHeader({ ...frame, source: text, name: text, session: text, raw, metadata });
-    const lines = header.toString().split("\r\n");
+    const header = formatPartHeader({
+      ...frame,
+      source: text,
+      name: text,
+      session: text,
+      raw,
+      metadata,
+    });
+    const lines = header.split("\r\n");
     expect(lines.map((line) => line.split(":")[0])).toEqual([
       ...["--frame", "Content-Length", "X-Source", "X-Sequence", "X-Captured", "X-Timestamp"],
       ...["X-Name", "X-Session", "X-Raw", "X-Metadata", "", ""],
