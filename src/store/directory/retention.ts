@@ -299,10 +299,13 @@ export class Retention {
     // least as young as every earlier arrival. A time in the future is ignored.
     this.#latestReceived ??= found.find(({ received }) => received <= nowNs)?.received;
     return ({ received }) => {
-      const latestReceived = this.#latestReceived;
+      let latestReceived = this.#latestReceived;
       if (latestReceived === undefined) return false;
-      if (received <= nowNs && received > latestReceived) this.#latestReceived = received;
-      return this.#latestReceived! <= cutoffNs;
+      if (received <= nowNs && received > latestReceived) latestReceived = received;
+      if (latestReceived > cutoffNs) return false;
+      // Only a frame that is removed counts, because those before it may be selected again.
+      this.#latestReceived = latestReceived;
+      return true;
     };
   }
 

@@ -311,6 +311,20 @@ describe("retention by size", () => {
 });
 
 describe("steps of retention", () => {
+  /** Removes everything over the limits, with 6 ms for each file. Returns the number of steps. */
+  async function removeSlowly(store: DirectoryStore): Promise<number> {
+    const unlink = fs.unlinkSync;
+    const spied = spyOn(fs, "unlinkSync").mockImplementation((path) => {
+      unlink(path);
+      Bun.sleepSync(6);
+    });
+    try {
+      return await removeAll(store);
+    } finally {
+      spied.mockRestore();
+    }
+  }
+
   test("a retention step deletes at most 100 frames", async () => {
     await keeping({ bytes: 100 }, async (store, _, directory) => {
       await storeAll(store, numbered(250));
@@ -327,19 +341,21 @@ describe("steps of retention", () => {
   test("a retention step stops when its time is over, and the next one continues", async () => {
     await keeping({ bytes: 100 }, async (store, _, directory) => {
       await storeAll(store, numbered(20));
-      const unlink = fs.unlinkSync;
-      const spied = spyOn(fs, "unlinkSync").mockImplementation((path) => {
-        unlink(path);
-        Bun.sleepSync(6);
-      });
-      try {
-        // Deleting two files exceeds the time of a step.
-        expect(await removeAll(store)).toBeGreaterThanOrEqual(9);
-      } finally {
-        spied.mockRestore();
-      }
+      // Deleting two files exceeds the time of a step.
+      expect(await removeSlowly(store)).toBeGreaterThanOrEqual(9);
       expect(names(directory)).toEqual(["20.png"]);
       expect(rows(directory, "SELECT 1 FROM removing")).toEqual([]);
+    });
+  });
+
+  test("a step by age that stops early leaves expired frames beside younger ones to the next", async () => {
+    await keeping(week, async (store, clock, directory) => {
+      await storeAll(store, numbered(4));
+      clock.time += 8 * day;
+      await storeAll(store, ["young", "younger"], {}, 5);
+      clock.time += day;
+      expect(await removeSlowly(store)).toBeGreaterThanOrEqual(2);
+      expect(names(directory)).toEqual(["young", "younger"]);
     });
   });
 
