@@ -4,7 +4,7 @@ import { createPrivateKey, generateKeyPairSync, randomBytes, X509Certificate } f
 import { join } from "node:path";
 import { type Certificate, makeCertificate } from "../auth/certificate.ts";
 import { asFramesError, FramesError } from "../errors.ts";
-import { configurationFolder, readSecret, writeSecret } from "./secret-file.ts";
+import { configurationFolder, readSecret, updateSecret } from "./secret-file.ts";
 
 /**
  * Loads the server's self-signed certificate, or creates it on the first call.
@@ -17,18 +17,23 @@ export function loadOrCreateCertificate(
   now: Date,
   onNotSaved: (error: FramesError) => void,
 ): Certificate {
-  let path: string | undefined;
+  let path: string;
   try {
     path = join(configurationFolder(), "server.pem");
   } catch (error) {
     onNotSaved(asFramesError(error, "missing"));
+    return createCertificate(now);
   }
-  const text = path === undefined ? undefined : readSecret(path)?.text;
-  if (text !== undefined) return { key: text, certificate: text };
-  const pair = generateKeyPairSync("ec", { namedCurve: "P-256" });
-  const certificate = makeCertificate(pair, randomBytes(16), now);
+  const saved = readSecret(path)?.text;
+  if (saved !== undefined) return { key: saved, certificate: saved };
+  let certificate = createCertificate(now);
   try {
-    if (path !== undefined) writeSecret(path, certificate.key + certificate.certificate);
+    updateSecret(path, (text) => {
+      if (text === undefined) return certificate.key + certificate.certificate;
+      // Another server has saved its certificate meanwhile.
+      certificate = { key: text, certificate: text };
+      return undefined;
+    });
   } catch (error) {
     // Clients rely on the proof of the key instead of this certificate, so a new one does no harm.
     onNotSaved(asFramesError(error, "missing"));
@@ -36,20 +41,28 @@ export function loadOrCreateCertificate(
   return certificate;
 }
 
+function createCertificate(now: Date): Certificate {
+  const pair = generateKeyPairSync("ec", { namedCurve: "P-256" });
+  return makeCertificate(pair, randomBytes(16), now);
+}
+
 /**
  * Reads the certificate that a user provides.
  *
- * @throws {FramesError} `usage` or `missing`
+ * @throws {FramesError} `usage`, also if other users can read the private key, or `missing`
  */
 export function readCertificate(certificatePath: string, keyPath: string): Certificate {
-  const read = (path: string) => {
-    try {
-      return readFileSync(path, "utf8");
-    } catch (error) {
-      throw asFramesError(error, "missing", `Cannot read ${path}`);
-    }
-  };
-  const pair = { certificate: read(certificatePath), key: read(keyPath) };
+  const key = readSecret(keyPath, { allowsGroupOfRoot: true })?.text;
+  if (key === undefined) {
+    throw new FramesError("missing", `Cannot read ${keyPath}: no such file or directory`);
+  }
+  let certificate: string;
+  try {
+    certificate = readFileSync(certificatePath, "utf8");
+  } catch (error) {
+    throw asFramesError(error, "missing", `Cannot read ${certificatePath}`);
+  }
+  const pair = { certificate, key };
   if (isMatchingPair(pair)) return pair;
   throw new FramesError(
     "usage",

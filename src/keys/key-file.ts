@@ -2,8 +2,8 @@
 import { statSync } from "node:fs";
 import { join } from "node:path";
 import { formatKey, Key, keyLengthBytes, type KeyEntry, parseKeys } from "../auth/key.ts";
-import { asFramesError, FramesError } from "../errors.ts";
-import { configurationFolder, readSecret, writeSecret } from "./secret-file.ts";
+import { FramesError } from "../errors.ts";
+import { configurationFolder, readSecret, updateSecret } from "./secret-file.ts";
 
 /** Generates a random key. */
 export function generateKey(): Key {
@@ -23,16 +23,8 @@ export function defaultKeyFile(): string {
 const keyFileHeader = `# Keys of frames: NAME KEY [send|receive|both [STREAMS]]. Each key gives access: keep them secret.
 `;
 
-/** Writes a key file; an error says how to choose another. */
-function writeKeys(path: string, text: string): void {
-  try {
-    writeSecret(path, text);
-  } catch (error) {
-    const { code, message } = asFramesError(error, "missing");
-    const hint = "name a file in a writable folder with --key-file";
-    throw new FramesError(code, `${message}; ${hint}`, { cause: error });
-  }
-}
+/** What to do if a key file cannot be written. */
+const otherFileHint = "; name a file in a writable folder with --key-file";
 
 /**
  * Reads the keys of a file; none if it does not exist.
@@ -52,7 +44,20 @@ export function readKeys(path: string): KeyEntry[] {
  * written
  */
 export function addKey(path: string, entry: KeyEntry, isFirst: boolean): void {
-  const text = readSecret(path)?.text ?? keyFileHeader;
+  updateSecret(path, (text) => withKey(text, path, entry, isFirst), otherFileHint);
+}
+
+/**
+ * Returns the text of a key file with one more key.
+ *
+ * @throws {FramesError} `usage` if it has a key of this name
+ */
+function withKey(
+  text: string = keyFileHeader,
+  path: string,
+  entry: KeyEntry,
+  isFirst: boolean,
+): string {
   if (parseKeys(text, path).some(({ name }) => name === entry.name)) {
     const hint = `run frames key remove ${entry.name}, or choose another name`;
     const message = `Cannot add the key ${entry.name}: ${path} has a key of that name; ${hint}`;
@@ -60,7 +65,7 @@ export function addKey(path: string, entry: KeyEntry, isFirst: boolean): void {
   }
   const line = formatKey(entry);
   const existing = text === "" || text.endsWith("\n") ? text : `${text}\n`;
-  writeKeys(path, isFirst ? line + existing : existing + line);
+  return isFirst ? line + existing : existing + line;
 }
 
 /**
@@ -70,15 +75,21 @@ export function addKey(path: string, entry: KeyEntry, isFirst: boolean): void {
  * written
  */
 export function removeKey(path: string, name: string): void {
-  const text = readSecret(path)?.text ?? "";
+  updateSecret(path, (text = "") => withoutKey(text, path, name), otherFileHint);
+}
+
+/** @throws {FramesError} `usage` if the text has no key of this name */
+function withoutKey(text: string, path: string, name: string): string {
   if (!parseKeys(text, path).some((entry) => entry.name === name)) {
     throw new FramesError(
       "usage",
       `Cannot remove the key ${name}: ${path} has no such key; frames key list shows all`,
     );
   }
-  const lines = text.split("\n").filter((line) => line.trim().split(/\s+/)[0] !== name);
-  writeKeys(path, lines.join("\n"));
+  return text
+    .split("\n")
+    .filter((line) => line.trim().split(/\s+/)[0] !== name)
+    .join("\n");
 }
 
 /** Events of a server's keys and certificate. */
@@ -155,7 +166,13 @@ export class KeyRing {
  */
 export function createFirstKey(path: string, name: string): Key | undefined {
   if (readKeys(path).length > 0) return undefined;
-  const key = generateKey();
-  addKey(path, { name, key, role: "both", streams: "*" }, false);
-  return key;
+  let created: Key | undefined;
+  const addIfFirst = (text: string | undefined) => {
+    // Another process may have made the first key meanwhile.
+    if (text !== undefined && parseKeys(text, path).length > 0) return undefined;
+    created = generateKey();
+    return withKey(text, path, { name, key: created, role: "both", streams: "*" }, false);
+  };
+  updateSecret(path, addIfFirst, otherFileHint);
+  return created;
 }

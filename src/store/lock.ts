@@ -1,12 +1,14 @@
 /** Lock that lets only one process serve a store. The system releases it when that process dies. */
-import { Database } from "bun:sqlite";
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { FramesError } from "../errors.ts";
+import { FileLock } from "../common/file-lock.ts";
+import { readRegularFile } from "../common/read-file.ts";
+import { replaceFile } from "../common/replace-file.ts";
+import { FramesError, systemCode } from "../errors.ts";
 
 /** The lock on a store, held until `release`. */
 export class StoreLock {
-  readonly #database: Database;
+  readonly #lock: FileLock;
   readonly #infoPath: string;
 
   /**
@@ -17,15 +19,10 @@ export class StoreLock {
    */
   constructor(folder: string) {
     this.#infoPath = join(folder, "lock.json");
-    // Bun offers no portable file lock, so the lock is an exclusive transaction on a database of
-    // its own.
-    this.#database = new Database(join(folder, "lock.sqlite"));
     try {
-      this.#database.run("PRAGMA busy_timeout = 0");
-      this.#database.run("BEGIN EXCLUSIVE");
+      this.#lock = new FileLock(join(folder, "lock.sqlite"), 0);
     } catch (error) {
-      this.#database.close();
-      if (sqliteCode(error) !== "SQLITE_BUSY") throw error;
+      if (systemCode(error) !== "SQLITE_BUSY") throw error;
       throw new FramesError(
         "locked",
         `Cannot use the store: another process uses it (${describeOwner(this.#infoPath)}); stop it first, or choose another directory`,
@@ -33,7 +30,9 @@ export class StoreLock {
     }
     const info = { pid: process.pid, since: new Date().toISOString() };
     try {
-      writeFileSync(this.#infoPath, `${JSON.stringify(info)}\n`);
+      replaceFile(this.#infoPath, 0o644, (file) => {
+        writeFileSync(file, `${JSON.stringify(info)}\n`);
+      });
     } catch {
       // The file only names the owner. A full disk must not keep a store from being read.
     }
@@ -46,18 +45,15 @@ export class StoreLock {
     } catch {
       // The next owner overwrites it.
     }
-    // Closing also ends the transaction.
-    this.#database.close();
+    this.#lock.release();
   }
 }
 
-function sqliteCode(error: unknown): unknown {
-  return error instanceof Error && "code" in error ? error.code : undefined;
-}
+const maxInfoBytes = 4096;
 
 function describeOwner(infoPath: string): string {
   try {
-    const { pid, since } = JSON.parse(readFileSync(infoPath, "utf8")) as {
+    const { pid, since } = JSON.parse(String(readRegularFile(infoPath, maxInfoBytes))) as {
       pid: number;
       since: string;
     };

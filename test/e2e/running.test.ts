@@ -668,7 +668,7 @@ describe("Without HOME", () => {
     expect(server.log().filter(({ level }) => level !== "info")).toEqual([]);
     // The certificate lies in the service's state, not where a stream could be stored.
     expect(readdirSync(state)).toEqual([".config"]);
-    expect(readdirSync(join(state, ".config/frames"))).toEqual(["server.pem"]);
+    expect(readdirSync(join(state, ".config/frames"))).toEqual(["server.pem", "server.pem.lock"]);
   });
 
   test.skipIf(linux !== "")(
