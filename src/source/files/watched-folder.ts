@@ -1,5 +1,5 @@
 /** The frames of one watched folder, in the order in which they became complete. */
-import { constants, copyFileSync, existsSync, renameSync, utimesSync } from "node:fs";
+import { constants, copyFileSync, lstatSync, renameSync, utimesSync } from "node:fs";
 import { join } from "node:path";
 import { FramesError } from "../../errors.ts";
 import type { Frame, Loss, Postponed } from "../../frame.ts";
@@ -149,9 +149,11 @@ export class WatchedFolder extends FileSource {
     // A hidden file is not sent. The same bytes are kept once, also after a restart.
     const prefix = `.kept-${crc32.toString(16).padStart(8, "0")}-`;
     const copy = join(this.path, prefix + endOf(frame.name, maxNameBytes - prefix.length));
-    if (existsSync(copy)) return copy;
-    const unfinished = join(this.path, `${prefix}part`);
-    copyFileSync(path, unfinished, constants.COPYFILE_FICLONE);
+    const kept = lstatSync(copy, { throwIfNoEntry: false });
+    if (kept?.isFile() === true && kept.size === frame.size) return copy;
+    // A name that no other user can foresee, and no link can take.
+    const unfinished = join(this.path, `.kept-${crypto.randomUUID()}.part`);
+    copyFileSync(path, unfinished, constants.COPYFILE_FICLONE | constants.COPYFILE_EXCL);
     const seconds = String(Number(frame.captured) / 1e9);
     utimesSync(unfinished, seconds, seconds);
     renameSync(unfinished, copy);

@@ -5,48 +5,26 @@
  */
 import { Database } from "bun:sqlite";
 import {
+  closeSync,
+  constants,
   existsSync,
+  ftruncateSync,
+  lstatSync,
   mkdirSync,
+  openSync,
   readdirSync,
   renameSync,
   rmSync,
-  truncateSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import {
-  type ErrorName,
-  FramesError,
-  isSystemError,
-  systemCode,
-  systemSentence,
-} from "../../errors.ts";
+import { checkNotForeign } from "../../common/foreign-folder.ts";
+import { replaceFile } from "../../common/replace-file.ts";
+import { FramesError, isSystemError, systemCode, systemSentence } from "../../errors.ts";
 import type { Frame, Loss } from "../../frame.ts";
 import { formatRawShape } from "../image/raw.ts";
-import { SpooledFrame, type SpooledFrameRow } from "./spooled-frame.ts";
-
-const spoolSchema = `
-  CREATE TABLE IF NOT EXISTS session (id TEXT, started INTEGER, stream TEXT);
-  CREATE TABLE IF NOT EXISTS counters (source TEXT PRIMARY KEY, last INTEGER) WITHOUT ROWID;
-  CREATE TABLE IF NOT EXISTS frames (
-    source TEXT, seq INTEGER, name TEXT, captured INTEGER, size INTEGER, meta TEXT,
-    PRIMARY KEY (source, seq)
-  ) WITHOUT ROWID;
-  CREATE TABLE IF NOT EXISTS shapes (
-    source TEXT, seq INTEGER, raw TEXT, PRIMARY KEY (source, seq)
-  ) WITHOUT ROWID;
-  CREATE TABLE IF NOT EXISTS losses (
-    source TEXT, first INTEGER, last INTEGER, what TEXT, reason TEXT, PRIMARY KEY (source, first)
-  ) WITHOUT ROWID;
-  CREATE TABLE IF NOT EXISTS ended_sessions (id TEXT PRIMARY KEY) WITHOUT ROWID;
-`;
-
-interface SpooledLossRow {
-  readonly first: bigint;
-  readonly last: bigint;
-  readonly what: string;
-  readonly reason: ErrorName;
-}
+import { dropDamagedRows, prepareSpoolStatements, spoolSchema } from "./spool-rows.ts";
+import { SpooledFrame } from "./spooled-frame.ts";
 
 /** The session stored in a spool. */
 export interface SpooledSession {
@@ -64,7 +42,7 @@ const fullDiskCodes = new Set(["ENOSPC", "EDQUOT", "SQLITE_FULL"]);
  */
 export class Spool {
   readonly session: SpooledSession;
-  readonly #directory: string;
+  readonly directory: string;
   readonly #stream: string;
   readonly #maxBytes: number;
   readonly #onError: (error: FramesError) => void;
@@ -92,7 +70,7 @@ export class Spool {
     maxBytes: number,
     onError: (error: FramesError) => void = () => {},
   ) {
-    this.#directory = directory;
+    this.directory = directory;
     this.#stream = stream;
     this.#maxBytes = maxBytes;
     this.#onError = onError;
@@ -122,8 +100,10 @@ export class Spool {
   /** Creates what is missing, and returns the session of the spool. */
   #prepare(session: SpooledSession): SpooledSession {
     if (this.#database === undefined) {
-      mkdirSync(this.#directory, { recursive: true });
-      this.#database = new Database(join(this.#directory, "spool.sqlite"), {
+      const path = join(this.directory, "spool.sqlite");
+      checkOwn(this.directory, path);
+      mkdirSync(this.directory, { recursive: true, mode: 0o700 });
+      this.#database = new Database(path, {
         safeIntegers: true,
         create: true,
         readwrite: true,
@@ -134,6 +114,7 @@ export class Spool {
     database.run("PRAGMA journal_mode = WAL");
     database.run("PRAGMA synchronous = NORMAL");
     database.run(spoolSchema);
+    this.#dropDamagedRows(database);
     const stored = this.#openSession(database, session);
     const [sum] = database
       .query<{ bytes: bigint | null }, []>("SELECT sum(size) AS bytes FROM frames")
@@ -141,6 +122,25 @@ export class Spool {
     this.#bytes = Number(sum?.bytes ?? 0n);
     this.#isPrepared = true;
     return stored;
+  }
+
+  /**
+   * Drops rows that no process can have written. The numbers of their frames are reported as lost.
+   *
+   * @throws {FramesError} `missing` if the session or its numbers are damaged
+   */
+  #dropDamagedRows(database: Database): void {
+    const damage = dropDamagedRows(database);
+    if (damage.unusable !== undefined) {
+      const hint = "another program changed it; choose another --spool";
+      const message = `Cannot use the spool ${this.directory}: its table ${damage.unusable} is damaged: ${hint}`;
+      throw new FramesError("missing", message);
+    }
+    const [first] = damage.rows;
+    if (first === undefined) return;
+    const count = damage.rows.length === 1 ? "a damaged row" : `${damage.rows.length} damaged rows`;
+    const message = `The spool ${this.directory} had ${count}, the first was ${first}: it was left out`;
+    this.#onError(new FramesError("unreadable", message));
   }
 
   /** Returns the stored session. An empty spool of another stream starts a new one. */
@@ -161,7 +161,7 @@ export class Spool {
     if (stored.stream !== stream) {
       throw new FramesError(
         "usage",
-        `Cannot use the spool ${this.#directory} for ${stream}: it contains frames of ${stored.stream}; send those first with --stream ${stored.stream}, or choose another --spool`,
+        `Cannot use the spool ${this.directory} for ${stream}: it contains frames of ${stored.stream}; send those first with --stream ${stored.stream}, or choose another --spool`,
       );
     }
     this.#isSessionEnded = ended !== null;
@@ -220,7 +220,7 @@ export class Spool {
     const reason = systemSentence(error);
     if (!this.#isFailing) {
       this.#isFailing = true;
-      const message = `The spool ${this.#directory} cannot be ${action}: ${reason}; frames are still sent, but without a connection only the queue in memory keeps them`;
+      const message = `The spool ${this.directory} cannot be ${action}: ${reason}; frames are still sent, but without a connection only the queue in memory keeps them`;
       this.#onError(new FramesError("unreadable", message, { cause: error }));
     }
     return new FramesError("unreadable", `the spool cannot be ${action}: ${reason}`, {
@@ -253,7 +253,7 @@ export class Spool {
 
   /** Returns the part of the spool that belongs to one source. */
   sourceSpool(source: string): SourceSpool {
-    const folder = join(this.#directory, encodeURIComponent(source));
+    const folder = join(this.directory, folderName(source));
     const spool = new SourceSpool(this, folder, source);
     this.#sources.push(spool);
     return spool;
@@ -294,41 +294,8 @@ function clearSession(database: Database): void {
     database.run(`DELETE FROM ${table}`);
 }
 
-function prepareSpoolStatements(database: Database) {
-  return {
-    last: database.query<{ last: bigint }, [string]>("SELECT last FROM counters WHERE source = ?"),
-    setLast: database.query<null, [string, number]>(
-      "INSERT OR REPLACE INTO counters VALUES (?, ?)",
-    ),
-    put: database.query<null, [string, number, string, bigint, number, string]>(
-      "INSERT OR REPLACE INTO frames VALUES (?, ?, ?, ?, ?, ?)",
-    ),
-    after: database.query<SpooledFrameRow, [string, number]>(
-      "SELECT seq, name, captured, size, meta, raw FROM frames LEFT JOIN shapes USING (source, seq) WHERE source = ? AND seq > ? ORDER BY seq LIMIT 1",
-    ),
-    size: database.query<{ size: bigint }, [string, number]>(
-      "SELECT size FROM frames WHERE source = ? AND seq = ?",
-    ),
-    delete: database.query<null, [string, number]>(
-      "DELETE FROM frames WHERE source = ? AND seq = ?",
-    ),
-    putShape: database.query<null, [string, number, string]>(
-      "INSERT OR REPLACE INTO shapes VALUES (?, ?, ?)",
-    ),
-    deleteShape: database.query<null, [string, number]>(
-      "DELETE FROM shapes WHERE source = ? AND seq = ?",
-    ),
-    putLoss: database.query<null, [string, number, number, string, string]>(
-      "INSERT OR REPLACE INTO losses VALUES (?, ?, ?, ?, ?)",
-    ),
-    losses: database.query<SpooledLossRow, [string]>(
-      "SELECT first, last, what, reason FROM losses WHERE source = ? ORDER BY first",
-    ),
-    frames: database.query<{ frames: bigint }, [string]>(
-      "SELECT count(*) AS frames FROM frames WHERE source = ?",
-    ),
-  };
-}
+/** Opens a file to cut it. A link in its place fails instead of being followed. */
+const cutFlags = constants.O_WRONLY | (constants.O_NOFOLLOW ?? 0);
 
 /** End of the name of a file whose frame was settled while its row could not be deleted. */
 const settledSuffix = ".settled";
@@ -353,6 +320,7 @@ export class SourceSpool {
     this.#spool = spool;
     this.#folder = folder;
     this.#source = source;
+    checkOwn(spool.directory, folder);
     if (!spool.isNew) this.#use("read", () => {});
     this.#try(() => this.#use("written", () => this.#createFolder()));
     this.deleteSettled();
@@ -385,7 +353,7 @@ export class SourceSpool {
 
   /** Creates the folder of the frames, unless it was created before. */
   #createFolder(): void {
-    if (!this.#hasFolder) mkdirSync(this.#folder, { recursive: true });
+    if (!this.#hasFolder) mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
     this.#hasFolder = true;
   }
 
@@ -471,15 +439,14 @@ export class SourceSpool {
       frame.read(bytes);
       try {
         this.#createFolder();
-        writeFileSync(`${path}.part`, bytes);
-        renameSync(`${path}.part`, path);
+        replaceFile(path, 0o600, (file) => writeFileSync(file, bytes));
         // An earlier version of the program knows no shapes, so they have a table of their own.
         if (raw !== undefined) {
           statements.putShape.run(this.#source, sequence, formatRawShape(raw));
         }
         statements.put.run(this.#source, sequence, name, captured, size, metadata);
       } catch (error) {
-        for (const written of [`${path}.part`, path]) removeFile(written);
+        removeFile(path);
         throw error;
       }
       return true;
@@ -573,11 +540,42 @@ export class SourceSpool {
   #freeSettled(path: string): void {
     try {
       renameSync(path, path + settledSuffix);
-      truncateSync(path + settledSuffix, 0);
+      const file = openSync(path + settledSuffix, cutFlags);
+      try {
+        ftruncateSync(file, 0);
+      } finally {
+        closeSync(file);
+      }
     } catch {
       // The file is gone already, or the frame is sent again by the next process.
     }
   }
+}
+
+/** Returns the name of the folder of a source. Names of dots would lead to other folders. */
+function folderName(source: string): string {
+  return /^\.{1,2}$/.test(source) ? source.replaceAll(".", "%2E") : encodeURIComponent(source);
+}
+
+/**
+ * Checks that a file or folder of a spool is no link, and that no other user has prepared it.
+ *
+ * @throws {FramesError} `usage`, or `missing` if the system does not tell
+ */
+function checkOwn(spool: string, path: string): void {
+  const what = `Cannot use the spool ${spool}`;
+  try {
+    checkNotForeign(path, what, "name another folder with --spool");
+    if (lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() !== true) return;
+  } catch (error) {
+    if (error instanceof FramesError) throw error;
+    const message = `${what}: ${systemSentence(error)}; choose another --spool`;
+    throw new FramesError("missing", message, { cause: error });
+  }
+  throw new FramesError(
+    "usage",
+    `${what}: ${path} is a link; delete it, or choose another --spool`,
+  );
 }
 
 /** Removes a file if it exists. One that the disk cannot remove only wastes space. */

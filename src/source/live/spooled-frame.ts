@@ -1,19 +1,9 @@
-/** A frame in a spool: its row, and its bytes in a file. */
-import { readFileSync } from "node:fs";
+/** A frame in a spool. Its bytes are a file that another program may have changed. */
+import { readRegularFile } from "../../common/read-file.ts";
 import { FramesError, systemSentence } from "../../errors.ts";
 import type { Frame, RawShape } from "../../frame.ts";
 import { parseRawShape } from "../image/raw.ts";
-
-/** Row of a frame in the spool. */
-export interface SpooledFrameRow {
-  readonly seq: bigint;
-  readonly name: string;
-  readonly captured: bigint;
-  readonly size: bigint;
-  readonly meta: string;
-  /** Shape of a raw frame, if it has one of its own. */
-  readonly raw: string | null;
-}
+import type { SpooledFrameRow } from "./spool-rows.ts";
 
 export class SpooledFrame implements Frame {
   readonly name: string;
@@ -35,15 +25,15 @@ export class SpooledFrame implements Frame {
   }
 
   #bytes(): Uint8Array {
-    let bytes: Uint8Array;
+    let bytes: Uint8Array | undefined;
     try {
-      bytes = readFileSync(this.#path);
+      bytes = readRegularFile(this.#path, this.size);
     } catch (error) {
       throw new FramesError("unreadable", `the spool cannot be read: ${systemSentence(error)}`, {
         cause: error,
       });
     }
-    if (bytes.length === this.size) return bytes;
+    if (bytes?.length === this.size) return bytes;
     throw new FramesError("unreadable", "another program changed the spool");
   }
 

@@ -6,6 +6,7 @@
 import { mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import { isOwnFolder } from "../../common/foreign-folder.ts";
 import { asFramesError, FramesError } from "../../errors.ts";
 import type { SourceInfo } from "../../frame.ts";
 import type { OfferedFrameInfo, StoredFrameInfo } from "../conflict.ts";
@@ -228,10 +229,12 @@ function removeStale(parentFolder: string): void {
 
 function removeIfStale(folder: string): void {
   try {
+    // Another user's folder may hold links in place of the lock.
+    if (!isOwnFolder(folder)) return;
     new StoreLock(folder).release();
     rmSync(folder, { recursive: true, force: true });
   } catch {
-    // The folder is in use or belongs to another user.
+    // The folder is in use.
   }
 }
 

@@ -17,6 +17,7 @@ import type {
   SourceStore,
   OfferStatus,
 } from "../../frame.ts";
+import { checkNotForeign } from "../../common/foreign-folder.ts";
 import { OpenFileLimit } from "../../common/open-file-limit.ts";
 import { openFileShares } from "../../common/open-files.ts";
 import { checkHiddenFolder, checkJournalNotLost } from "./open-checks.ts";
@@ -108,6 +109,8 @@ export class DirectoryStore implements FrameStore {
     this.#freeSpace = new FreeSpace(this.location, options.reserve, options.diskSpace ?? diskSpace);
     let isExisting: boolean;
     try {
+      const hint = "choose a folder of your own";
+      checkNotForeign(join(this.location, ".frames"), `Cannot use ${this.location}`, hint);
       mkdirSync(dirname(this.#partialFolder.path), { recursive: true });
       isExisting = this.#partialFolder.exists();
       this.#ensurePartialFolder();

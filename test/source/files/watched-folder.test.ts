@@ -3,9 +3,11 @@
 import { describe, expect, test } from "bun:test";
 import {
   appendFileSync,
+  lstatSync,
   mkdirSync,
   readdirSync,
   renameSync,
+  symlinkSync,
   unlinkSync,
   writeFileSync,
 } from "node:fs";
@@ -339,6 +341,23 @@ describe("files whose name is taken at the server", () => {
     expect(path).toEndWith("ä.jpg");
     expect(Buffer.byteLength(kept(folder)[0]!)).toBeLessThanOrEqual(255);
   });
+
+  test.skipIf(process.platform === "win32")(
+    "a link in place of the copy or of its unfinished file is not followed, and the copy is made",
+    async () => {
+      const folder = temporaryFolder();
+      using watching = new Watching(folder, { isHeld: true });
+      const target = join(temporaryFolder(), "target");
+      writeFileSync(target, "precious");
+      const frame = await taken(watching, folder, "a.jpg", "shot 2");
+      const prefix = `.kept-${crc32("shot 2").toString(16).padStart(8, "0")}-`;
+      for (const name of ["a.jpg", "part"]) symlinkSync(target, join(folder, prefix + name));
+      const path = watching.sources.get("run7")!.keepCopy(frame, crc32("shot 2"))!;
+      expect(lstatSync(path).isFile()).toBe(true);
+      expect(await Bun.file(path).text()).toBe("shot 2");
+      expect(await Bun.file(target).text()).toBe("precious");
+    },
+  );
 
   test("no copy is made of a file that is another by now", async () => {
     const folder = temporaryFolder();

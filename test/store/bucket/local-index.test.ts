@@ -1,7 +1,21 @@
-// Losses in a bucket's journal, whose lines reach a server in any order.
+// The local copy of a bucket's journal: losses, whose lines reach a server in any order, and the
+// temporary folders of killed processes and of other users.
 
 import { expect, test } from "bun:test";
 import { Database } from "bun:sqlite";
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
 import { LocalIndex } from "../../../src/store/bucket/local-index.ts";
 import {
   type DecodedEntry,
@@ -142,4 +156,41 @@ test("log objects keep the names of lost frames, and are read without them", asy
     decoded.push(...items.flatMap(({ entry }) => (entry === undefined ? [] : [entry])));
   }
   expect(decoded).toEqual(entries);
+});
+
+test("the folder of a killed process is deleted, and the new one is for this user only", () => {
+  const parent = temporaryFolder();
+  mkdtempSync(join(parent, "frames-bucket-"));
+  const index = new LocalIndex("identity", parent);
+  expect(readdirSync(parent)).toHaveLength(1);
+  if (process.platform !== "win32") expect(statSync(index.folder).mode & 0o777).toBe(0o700);
+  index.close();
+  expect(readdirSync(parent)).toEqual([]);
+});
+
+test.skipIf(process.platform === "win32")(
+  "a link in place of such a folder is not followed",
+  () => {
+    const [parent, outside] = [temporaryFolder(), temporaryFolder()];
+    writeFileSync(join(outside, "lock.json"), "precious");
+    symlinkSync(outside, join(parent, "frames-bucket-link"));
+    new LocalIndex("identity", parent).close();
+    expect(readdirSync(outside)).toEqual(["lock.json"]);
+    expect(readFileSync(join(outside, "lock.json"), "utf8")).toBe("precious");
+  },
+);
+
+test.skipIf(process.getuid?.() !== 0)("a folder of another user is left alone", () => {
+  const [parent, outside] = [temporaryFolder(), temporaryFolder()];
+  chmodSync(parent, 0o1777);
+  const theirs = join(parent, "frames-bucket-theirs");
+  mkdirSync(theirs);
+  writeFileSync(join(outside, "precious"), "precious");
+  symlinkSync(join(outside, "precious"), join(theirs, "lock.json"));
+  symlinkSync(join(outside, "new"), join(theirs, "lock.sqlite"));
+  chownSync(theirs, 65534, 65534);
+  new LocalIndex("identity", parent).close();
+  expect(readFileSync(join(outside, "precious"), "utf8")).toBe("precious");
+  expect(existsSync(join(outside, "new"))).toBe(false);
+  expect(readdirSync(theirs).sort()).toEqual(["lock.json", "lock.sqlite"]);
 });

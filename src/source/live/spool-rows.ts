@@ -1,0 +1,198 @@
+/**
+ * Tables of a spool, the statements for them, and checks of their rows. The disk may have damaged a row, or another program
+ * may have written it.
+ */
+import type { Database, SQLQueryBindings } from "bun:sqlite";
+import {
+  isMetadata,
+  isNumber,
+  isReason,
+  isSession,
+  isText,
+  isTime,
+} from "../../common/row-values.ts";
+import { type ErrorName, errors } from "../../errors.ts";
+import { parseRawShape } from "../image/raw.ts";
+
+export const spoolSchema = `
+  CREATE TABLE IF NOT EXISTS session (id TEXT, started INTEGER, stream TEXT);
+  CREATE TABLE IF NOT EXISTS counters (source TEXT PRIMARY KEY, last INTEGER) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS frames (
+    source TEXT, seq INTEGER, name TEXT, captured INTEGER, size INTEGER, meta TEXT,
+    PRIMARY KEY (source, seq)
+  ) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS shapes (
+    source TEXT, seq INTEGER, raw TEXT, PRIMARY KEY (source, seq)
+  ) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS losses (
+    source TEXT, first INTEGER, last INTEGER, what TEXT, reason TEXT, PRIMARY KEY (source, first)
+  ) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS ended_sessions (id TEXT PRIMARY KEY) WITHOUT ROWID;
+`;
+
+export interface SpooledFrameRow {
+  readonly seq: bigint;
+  readonly name: string;
+  readonly captured: bigint;
+  readonly size: bigint;
+  readonly meta: string;
+  /** Shape of a raw frame, if it has one of its own. */
+  readonly raw: string | null;
+}
+
+export interface SpooledLossRow {
+  readonly first: bigint;
+  readonly last: bigint;
+  readonly what: string;
+  readonly reason: ErrorName;
+}
+
+export function prepareSpoolStatements(database: Database) {
+  return {
+    last: database.query<{ last: bigint }, [string]>("SELECT last FROM counters WHERE source = ?"),
+    setLast: database.query<null, [string, number]>(
+      "INSERT OR REPLACE INTO counters VALUES (?, ?)",
+    ),
+    put: database.query<null, [string, number, string, bigint, number, string]>(
+      "INSERT OR REPLACE INTO frames VALUES (?, ?, ?, ?, ?, ?)",
+    ),
+    after: database.query<SpooledFrameRow, [string, number]>(
+      "SELECT seq, name, captured, size, meta, raw FROM frames LEFT JOIN shapes USING (source, seq) WHERE source = ? AND seq > ? ORDER BY seq LIMIT 1",
+    ),
+    size: database.query<{ size: bigint }, [string, number]>(
+      "SELECT size FROM frames WHERE source = ? AND seq = ?",
+    ),
+    delete: database.query<null, [string, number]>(
+      "DELETE FROM frames WHERE source = ? AND seq = ?",
+    ),
+    putShape: database.query<null, [string, number, string]>(
+      "INSERT OR REPLACE INTO shapes VALUES (?, ?, ?)",
+    ),
+    deleteShape: database.query<null, [string, number]>(
+      "DELETE FROM shapes WHERE source = ? AND seq = ?",
+    ),
+    putLoss: database.query<null, [string, number, number, string, string]>(
+      "INSERT OR REPLACE INTO losses VALUES (?, ?, ?, ?, ?)",
+    ),
+    losses: database.query<SpooledLossRow, [string]>(
+      "SELECT first, last, what, reason FROM losses WHERE source = ? ORDER BY first",
+    ),
+    frames: database.query<{ frames: bigint }, [string]>(
+      "SELECT count(*) AS frames FROM frames WHERE source = ?",
+    ),
+  };
+}
+
+/** Longest names of a frame and of a source, in bytes (SPEC section 12). */
+const maxNameBytes = 255;
+const maxSourceBytes = 1024;
+
+type Row = Readonly<Record<string, unknown>>;
+
+/** Checks of the tables that a process cannot go on without. */
+const neededRows = {
+  session: ({ id, started, stream }: Row) => isSession(id) && isTime(started) && isText(stream),
+  counters: ({ source, last }: Row) => isText(source) && isNumber(last, 0n),
+};
+
+/** Returns whether a value can be the name of a source, which becomes the name of a folder. */
+function isSource(value: unknown): boolean {
+  return (
+    isText(value) &&
+    value !== "" &&
+    value.isWellFormed() &&
+    Buffer.byteLength(value) <= maxSourceBytes
+  );
+}
+
+function isRawShape(value: unknown): boolean {
+  try {
+    return isText(value) && parseRawShape(value) !== undefined;
+  } catch {
+    return false;
+  }
+}
+
+function isFrameRow({ source, seq, name, captured, size, meta, raw }: Row): boolean {
+  return (
+    isSource(source) &&
+    isNumber(seq, 1n) &&
+    isText(name) &&
+    name.isWellFormed() &&
+    Buffer.byteLength(name) <= maxNameBytes &&
+    isTime(captured) &&
+    isNumber(size, 0n) &&
+    (meta === "" || isMetadata(meta)) &&
+    (raw === null || isRawShape(raw))
+  );
+}
+
+function isLossRow({ source, first, last, what, reason }: Row): boolean {
+  return (
+    isText(source) &&
+    isNumber(first, 1n) &&
+    isNumber(last, first) &&
+    isText(what) &&
+    isReason(reason) &&
+    Object.hasOwn(errors, reason)
+  );
+}
+
+const framesWithShapes = "SELECT * FROM frames LEFT JOIN shapes USING (source, seq)";
+
+/** Damage of a spool. */
+interface SpoolDamage {
+  /** Table without which the spool cannot be used, if one of its rows is damaged. */
+  readonly unusable?: keyof typeof neededRows;
+  /** Rows that were deleted, such as `frame 7 of "gate"`. */
+  readonly rows: readonly string[];
+}
+
+/**
+ * Deletes damaged rows of frames and losses. If the number of such a frame is known, it becomes a
+ * loss.
+ */
+export function dropDamagedRows(database: Database): SpoolDamage {
+  for (const [table, isRight] of Object.entries(neededRows)) {
+    const rows = database.query<Row, []>(`SELECT * FROM ${table}`).all();
+    if (!rows.every(isRight)) return { unusable: table as keyof typeof neededRows, rows: [] };
+  }
+  const frames = findDamaged(database, framesWithShapes, isFrameRow);
+  const losses = findDamaged(database, "SELECT * FROM losses", isLossRow);
+  database.transaction(() => {
+    for (const { source, seq, name } of frames) {
+      database.query("DELETE FROM frames WHERE source IS ? AND seq IS ?").run(source, seq);
+      if (!isText(source) || !isNumber(seq, 1n)) continue;
+      const reason: ErrorName = "unreadable";
+      const what = isText(name) ? name : String(seq);
+      database
+        .query("INSERT OR REPLACE INTO losses VALUES (?, ?, ?, ?, ?)")
+        .run(source, seq, seq, what, reason);
+    }
+    for (const { source, first } of losses) {
+      database.query("DELETE FROM losses WHERE source IS ? AND first IS ?").run(source, first);
+    }
+  })();
+  const describe = (kind: string, number: unknown, source: unknown) =>
+    `${kind} ${String(number)} of ${JSON.stringify(String(source))}`;
+  return {
+    rows: [
+      ...frames.map(({ source, seq }) => describe("frame", seq, source)),
+      ...losses.map(({ source, first }) => describe("loss", first, source)),
+    ],
+  };
+}
+
+type DamagedRow = Readonly<Record<"source" | "seq" | "first" | "name", SQLQueryBindings>>;
+
+function findDamaged(
+  database: Database,
+  query: string,
+  isRight: (row: Row) => boolean,
+): DamagedRow[] {
+  const damaged: DamagedRow[] = [];
+  for (const row of database.query<Row, []>(query).iterate()) {
+    if (!isRight(row)) damaged.push(row as unknown as DamagedRow);
+  }
+  return damaged;
+}
