@@ -131,8 +131,14 @@ export class RemoteFrame implements Frame {
   async load(): Promise<void> {
     try {
       const response = await this.#open();
-      const bytes = new Uint8Array(await response.arrayBuffer());
-      if (bytes.length !== this.size || crc32(bytes) !== this.record.crc32) throw contentMismatch();
+      const bytes = new Uint8Array(this.size);
+      let length = 0;
+      for await (const chunk of response.body ?? []) {
+        if (length + chunk.length > this.size) throw contentMismatch();
+        bytes.set(chunk, length);
+        length += chunk.length;
+      }
+      if (length < this.size || crc32(bytes) !== this.record.crc32) throw contentMismatch();
       this.#loaded = bytes;
     } catch (error) {
       this.#loaded = toReadError(error);
@@ -160,6 +166,7 @@ export class RemoteFrame implements Frame {
       let pending = new Uint8Array(0);
       for await (const chunk of response.body ?? []) {
         remainingBytes -= chunk.length;
+        if (remainingBytes < 0) throw contentMismatch();
         crc = crc32(chunk, crc);
         if (pending.length + chunk.length <= maxPieceBytes) {
           pending = Buffer.concat([pending, chunk]);

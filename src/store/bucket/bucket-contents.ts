@@ -26,9 +26,14 @@ export class BucketContents implements StoreContents {
     this.#localIndex.setListener(listener);
   }
 
-  /** Returns a blob that is read from the bucket on demand. A missing object fails only then. */
-  blob({ stream, source, name }: FrameLocation): Blob {
-    return this.#s3.blob(framePath(stream, source, name));
+  /**
+   * Returns a blob that is read from the bucket on demand. A missing object fails only then. Of an
+   * object that is larger than its row says, one byte more is read.
+   */
+  blob({ stream, source, name, size }: FrameLocation): Blob {
+    // An engine refuses a range of an empty object.
+    if (size === 0) return new Blob();
+    return this.#s3.blob(framePath(stream, source, name)).slice(0, size + 1);
   }
 
   readonly fetch = ({

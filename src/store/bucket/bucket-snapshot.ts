@@ -42,6 +42,11 @@ export class BucketSnapshot {
     return this.#logSync.sync();
   }
 
+  /** Places of damaged lines in the bucket's journal. */
+  get damagedLines(): readonly string[] {
+    return this.#logSync.damagedLines;
+  }
+
   close(): void {
     this.s3.close();
     this.localIndex.close();

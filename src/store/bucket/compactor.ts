@@ -5,7 +5,14 @@
  * section 6).
  */
 import type { SessionLog } from "./session-log.ts";
-import { type LogSync, logObjectPath, type ListedLogObject, segmentPrefix } from "./log-sync.ts";
+import {
+  type LogSync,
+  logObjectPath,
+  type ListedLogObject,
+  maxLogObjectBytes,
+  maxSegmentBytes,
+  segmentPrefix,
+} from "./log-sync.ts";
 import { decodeEntries, encodeEntries, type LogEntry } from "./log-format.ts";
 import { randomId } from "./marker.ts";
 import type { LocalIndex } from "./local-index.ts";
@@ -159,14 +166,15 @@ export class LogCompactor {
 
   async #compactBatch(ranges: readonly LogObjectRange[]): Promise<void> {
     const { s3, node } = this.#context;
-    const parts: Uint8Array[] = [];
-    const merged: LogObjectRange[] = [];
+    let parts: Uint8Array[] = [];
+    let merged: LogObjectRange[] = [];
+    let size = 0;
     for (const { session, numbers } of ranges) {
       const entries: LogEntry[] = [];
       const found: number[] = [];
       for (const number of numbers) {
         const path = logObjectPath(session, number);
-        const bytes = await s3.bytes(path);
+        const bytes = await s3.bytes(path, maxLogObjectBytes);
         if (bytes === undefined) continue;
         found.push(number);
         for await (const decoded of decodeEntries(path, bytes)) {
@@ -175,9 +183,23 @@ export class LogCompactor {
       }
       const [first, last] = [found[0], found.at(-1)];
       if (first === undefined || last === undefined) continue;
-      parts.push(encodeEntries({ session, first, last, node }, entries));
+      const part = encodeEntries({ session, first, last, node }, entries);
+      if (size + part.length > maxSegmentBytes) {
+        await this.#replaceBySegment(merged, parts);
+        [parts, merged, size] = [[], [], 0];
+      }
+      parts.push(part);
       merged.push({ session, numbers: found });
+      size += part.length;
     }
+    await this.#replaceBySegment(merged, parts);
+  }
+
+  /** Writes a segment, and removes the log objects that it has. */
+  async #replaceBySegment(
+    merged: readonly LogObjectRange[],
+    parts: readonly Uint8Array[],
+  ): Promise<void> {
     if (parts.length === 0) return;
     await this.#addSegment(randomId(), Buffer.concat(parts));
     await Promise.all(merged.map((range) => this.#removeLogObjects(range)));
@@ -209,7 +231,7 @@ export class LogCompactor {
     const selected = small.slice(0, segmentsPerMerge);
     const parts: Uint8Array[] = [];
     for (const { path } of selected) {
-      const bytes = await s3.bytes(path);
+      const bytes = await s3.bytes(path, smallSegmentBytes);
       // Another node is merging the same segments.
       if (bytes === undefined) return;
       parts.push(bytes);

@@ -5,6 +5,8 @@
  */
 import { createGunzip, gzipSync } from "node:zlib";
 import { FramesError } from "../../errors.ts";
+import { isSession } from "../../common/row-values.ts";
+import { rowChecks } from "../journal/row-check.ts";
 import type { FrameRow } from "../journal/schema.ts";
 import type { SessionOwner } from "../session-owner.ts";
 
@@ -46,10 +48,15 @@ export type LogEntry = { readonly logSource: LogSource } & (
   | { readonly kind: "account"; first: number; last: number; at: bigint }
 );
 
-/** An entry with the header of its part. Without an entry, it marks the begin of a part. */
+/**
+ * An entry with the header of its part. Without an entry, it marks the begin of a part, or a line
+ * that no server can have written.
+ */
 export interface DecodedEntry {
   readonly header: LogHeader;
   readonly entry: LogEntry | undefined;
+  /** Number of the damaged line in its object, from 1. */
+  readonly damagedLine?: number;
 }
 
 /** Encodes a log object, or one part of a segment. */
@@ -108,6 +115,9 @@ export async function* decodeEntries(
   bytes: Uint8Array,
 ): AsyncGenerator<DecodedEntry[], void> {
   const lines = new EntryParser(path);
+  const maxLength = minMaxLength + bytes.length * maxCompression;
+  const maxLines = minMaxLines + bytes.length;
+  let [length, lineCount] = [0, 0];
   try {
     const unzip = createGunzip({ chunkSize: 64 << 10 });
     unzip.end(bytes);
@@ -115,6 +125,11 @@ export async function* decodeEntries(
     let rest = "";
     for await (const chunk of unzip as AsyncIterable<Uint8Array>) {
       const parts = (rest + decoder.decode(chunk, { stream: true })).split("\n");
+      length += chunk.length;
+      lineCount += parts.length - 1;
+      if (length > maxLength || lineCount > maxLines) {
+        throw new Error("it expands to more than any journal");
+      }
       rest = parts.pop()!;
       if (rest.length > maxLineLength) throw new Error("a line is too long");
       yield parts.flatMap((line) => lines.read(line));
@@ -126,19 +141,29 @@ export async function* decodeEntries(
   }
 }
 
+/**
+ * Limits what an object expands to. Lines of a journal have numbers of their own, so that a line
+ * takes at least four bytes of gzip and expands ten times; gzip could do a thousand times.
+ */
+const maxCompression = 100;
+const minMaxLength = 1 << 20;
+/** More lines than this need one byte of gzip each. */
+const minMaxLines = 10_000;
+
 /** Longest line, in UTF-16 units. Metadata has at most 4 KiB and a name 255 bytes. */
 const maxLineLength = 64 << 10;
+
+/** The error `store` for an object that no server can have written. */
+export class DamagedLogError extends FramesError {
+  constructor(path: string, reason: string, options?: ErrorOptions) {
+    super("store", `Cannot read the bucket's journal: ${path} is damaged: ${reason}`, options);
+  }
+}
 
 function damagedError(path: string, error: unknown): FramesError {
   if (error instanceof FramesError) return error;
   const reason = error instanceof Error ? error.message : String(error);
-  return new FramesError(
-    "store",
-    `Cannot read the bucket's journal: ${path} is damaged: ${reason}`,
-    {
-      cause: error,
-    },
-  );
+  return new DamagedLogError(path, reason, { cause: error });
 }
 
 /** Parses the lines of an object and checks that no part is cut short. */
@@ -147,12 +172,14 @@ class EntryParser {
   #header: LogHeader | undefined;
   #logSource: LogSource | undefined;
   #count = 0;
+  #lineNumber = 0;
 
   constructor(path: string) {
     this.#path = path;
   }
 
   read(line: string): DecodedEntry[] {
+    this.#lineNumber++;
     const value: unknown = JSON.parse(line);
     if (!Array.isArray(value)) return this.#parseHeader(value);
     const header = this.#header;
@@ -177,8 +204,10 @@ class EntryParser {
     }
     const logSource = this.#logSource;
     if (logSource === undefined) throw new Error("an entry has no source");
-    const entry = parseEntry(logSource, value);
-    return entry === undefined ? [] : [{ header, entry }];
+    const entry = checkedEntry(header, logSource, value);
+    if (entry === undefined) return [];
+    if (entry !== "damaged") return [{ header, entry }];
+    return [{ header, entry: undefined, damagedLine: this.#lineNumber }];
   }
 
   #parseHeader(value: unknown): DecodedEntry[] {
@@ -191,8 +220,11 @@ class EntryParser {
       );
     }
     const [first, last] = [parseNumber(fields["first"]), parseNumber(fields["last"])];
+    const { session } = fields;
+    if (!isSession(session)) throw new Error("its session is not valid");
+    if (first > last || last > maxLogNumber) throw new Error("its numbers are not valid");
     this.#header = {
-      session: parseText(fields["session"]),
+      session,
       node: parseText(fields["node"]),
       first,
       last,
@@ -207,7 +239,48 @@ class EntryParser {
   }
 }
 
-/** Parses a line. Returns undefined for an unknown kind, which a later version may have added. */
+/** Highest number of a log object: ten digits, as in its key. */
+const maxLogNumber = 9_999_999_999;
+
+/** Returns whether a server can have written an entry. The rules are those of a journal's rows. */
+function isRightEntry({ session }: LogHeader, entry: LogEntry): boolean {
+  const row = { session, ...entry.logSource, ...integersOf(entry) };
+  switch (entry.kind) {
+    case "frame":
+      return rowChecks.frames(row);
+    case "loss":
+      return rowChecks.losses(row);
+    case "account":
+      return rowChecks.accounted(row);
+  }
+}
+
+/** Returns the fields of an entry, with bigints for numbers. */
+function integersOf(entry: LogEntry): Readonly<Record<string, unknown>> {
+  const fields = Object.entries(entry);
+  return Object.fromEntries(
+    fields.map(([name, value]) => [name, typeof value === "number" ? BigInt(value) : value]),
+  );
+}
+
+/**
+ * Parses and checks a line. Returns undefined for an unknown kind, which a later version may have
+ * added.
+ */
+function checkedEntry(
+  header: LogHeader,
+  logSource: LogSource,
+  value: readonly unknown[],
+): LogEntry | "damaged" | undefined {
+  try {
+    const entry = parseEntry(logSource, value);
+    return entry === undefined || isRightEntry(header, entry) ? entry : "damaged";
+  } catch {
+    return "damaged";
+  }
+}
+
+/** @throws if a field has another type */
 function parseEntry(logSource: LogSource, value: readonly unknown[]): LogEntry | undefined {
   const [kind, ...fields] = value;
   if (kind === "f") {
@@ -219,8 +292,8 @@ function parseEntry(logSource: LogSource, value: readonly unknown[]): LogEntry |
       seq: parseNumber(seq),
       bytes: parseNumber(bytes),
       crc32: parseNumber(crc32),
-      captured: BigInt(parseText(captured)),
-      received: BigInt(parseText(received)),
+      captured: parseTime(captured),
+      received: parseTime(received),
       etag: parseText(etag),
       meta: meta === undefined ? null : parseText(meta),
     };
@@ -234,7 +307,7 @@ function parseEntry(logSource: LogSource, value: readonly unknown[]): LogEntry |
       first: parseNumber(first),
       last: parseNumber(last),
       reason: parseText(reason),
-      at: BigInt(parseText(at)),
+      at: parseTime(at),
       name: name === undefined ? undefined : parseText(name),
     };
   }
@@ -244,7 +317,7 @@ function parseEntry(logSource: LogSource, value: readonly unknown[]): LogEntry |
       logSource,
       first: parseNumber(first),
       last: parseNumber(last),
-      at: BigInt(parseText(rest[0])),
+      at: parseTime(rest[0]),
     };
   }
   return undefined;
@@ -253,6 +326,12 @@ function parseEntry(logSource: LogSource, value: readonly unknown[]): LogEntry |
 function parseText(value: unknown): string {
   if (typeof value !== "string") throw new Error("a text is missing");
   return value;
+}
+
+function parseTime(value: unknown): bigint {
+  const text = parseText(value);
+  if (!/^-?\d{1,19}$/.test(text)) throw new Error("a time is missing");
+  return BigInt(text);
 }
 
 function parseOptionalText(value: unknown): string | null {

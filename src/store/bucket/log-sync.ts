@@ -4,7 +4,7 @@
  */
 import { CommitSignal } from "../journal/commit-signal.ts";
 import { asFramesError, FramesError } from "../../errors.ts";
-import { decodeEntries, type DecodedEntry } from "./log-format.ts";
+import { DamagedLogError, decodeEntries, type DecodedEntry } from "./log-format.ts";
 import type { LocalIndex } from "./local-index.ts";
 import type { S3 } from "./s3.ts";
 import { framePath } from "../paths.ts";
@@ -16,9 +16,22 @@ export const segmentPrefix = ".frames/segments/";
 /** Pause between two polls, in milliseconds. */
 const pollIntervalMs = 1500;
 
-/** Log objects and segments read concurrently. Segments may be large. */
+/** Segments are named by hexadecimal ids. Other objects below their prefix are not read. */
+const segmentPath = /^\.frames\/segments\/[0-9a-f]{1,64}$/;
+const logObject = /^\.frames\/journal\/([0-9a-f]{1,64})\/(\d{10})$/;
+
+/** Largest log object, in bytes. One of 500 frames with the longest names and metadata has 3 MB. */
+export const maxLogObjectBytes: number = 16 << 20;
+
+/** Largest segment, in bytes: some million frames. */
+export const maxSegmentBytes: number = 128 << 20;
+
+/** Damaged lines that are remembered. */
+const maxDamagedLines = 1000;
+
+/** Log objects and segments read concurrently. A segment may need half of a server's memory. */
 const maxConcurrentLogReads = 16;
-const maxConcurrentSegmentReads = 2;
+const maxConcurrentSegmentReads = 1;
 
 /** Polls in which a listed object was merged away before it was read. More of them are an error. */
 const maxMisses = 20;
@@ -50,6 +63,9 @@ export class LogSync {
   #applying: Promise<void> = Promise.resolve();
   #timer: NodeJS.Timeout | undefined;
   #isStopped = false;
+  readonly #damagedLines: string[] = [];
+  /** The object at which the last poll failed. Objects of the journal never change. */
+  #damagedObject: { readonly path: string; readonly error: DamagedLogError } | undefined;
   #lastError: FramesError | undefined;
 
   constructor(s3: S3, localIndex: LocalIndex) {
@@ -138,8 +154,7 @@ export class LogSync {
     const logObjects: ListedLogObject[] = [];
     for await (const page of this.#s3.list(logPrefix)) {
       for (const { key } of page) {
-        const [, session, number] =
-          /^\.frames\/journal\/([0-9a-f]{1,64})\/(\d{10})$/.exec(key) ?? [];
+        const [, session, number] = logObject.exec(key) ?? [];
         if (session !== undefined) logObjects.push({ session, number: Number(number), path: key });
       }
     }
@@ -164,7 +179,9 @@ export class LogSync {
   async syncSegments(): Promise<boolean> {
     const segments: { path: string; size: number }[] = [];
     for await (const page of this.#s3.list(segmentPrefix)) {
-      for (const { key, size } of page) segments.push({ path: key, size });
+      for (const { key, size } of page) {
+        if (segmentPath.test(key)) segments.push({ path: key, size });
+      }
     }
     const unread = segments.filter(({ path }) => !this.#readSegments.has(path));
     const isComplete = await this.#read(
@@ -182,19 +199,65 @@ export class LogSync {
     maxConcurrent: number,
   ): Promise<boolean> {
     let isComplete = true;
+    const maxBytes = read === this.#readSegments ? maxSegmentBytes : maxLogObjectBytes;
     for (let from = 0; from < paths.length; from += maxConcurrent) {
       const chunk = paths.slice(from, from + maxConcurrent);
-      const found = await Promise.all(chunk.map((path) => this.#s3.bytes(path)));
+      const found = await Promise.all(chunk.map((path) => this.#bytes(path, maxBytes)));
       for (const [index, bytes] of found.entries()) {
         const path = chunk[index]!;
         if (bytes === undefined) isComplete = false;
-        else if (!read.has(path)) {
-          for await (const decoded of decodeEntries(path, bytes)) await this.apply(decoded);
-          read.add(path);
-        }
+        else if (!read.has(path)) await this.#readEntries(path, bytes, read);
       }
     }
     return isComplete;
+  }
+
+  /** @throws {FramesError} `store`. An object that was damaged is not read again. */
+  async #bytes(path: string, maxBytes: number): Promise<Uint8Array | undefined> {
+    if (this.#damagedObject?.path === path) throw this.#damagedObject.error;
+    return await this.#s3.bytes(path, maxBytes);
+  }
+
+  async #readEntries(path: string, bytes: Uint8Array, read: Set<string>): Promise<void> {
+    try {
+      for await (const decoded of decodeEntries(path, bytes)) {
+        this.#check(path, decoded);
+        await this.apply(decoded);
+      }
+    } catch (error) {
+      if (error instanceof DamagedLogError) this.#damagedObject = { path, error };
+      throw error;
+    }
+    read.add(path);
+  }
+
+  /**
+   * Checks that the entries of a log object are of the session and number in its key, and remembers
+   * damaged lines.
+   *
+   * @throws {FramesError} `store`
+   */
+  #check(path: string, decoded: readonly DecodedEntry[]): void {
+    const [, session, number] = logObject.exec(path) ?? [];
+    for (const { header, damagedLine } of decoded) {
+      const isOther =
+        session !== undefined &&
+        (header.session !== session ||
+          header.first !== Number(number) ||
+          header.last !== header.first);
+      if (isOther) {
+        const reason = "it is of another session or number than its key";
+        throw new DamagedLogError(path, reason);
+      }
+      if (damagedLine !== undefined && this.#damagedLines.length < maxDamagedLines) {
+        this.#damagedLines.push(`line ${damagedLine} of ${path}`);
+      }
+    }
+  }
+
+  /** Places of lines that no server can have written, the first of them. */
+  get damagedLines(): readonly string[] {
+    return this.#damagedLines;
   }
 
   /** Marks an object as read, because this node wrote it or has its entries. */

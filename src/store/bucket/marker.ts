@@ -6,6 +6,7 @@ import type { S3 } from "./s3.ts";
 
 const markerPath = ".frames/store";
 const markerFormat = "frames-bucket/1";
+const maxMarkerBytes = 64 << 10;
 
 /**
  * Opens or creates the marker, and tests that the engine honours conditional writes.
@@ -27,7 +28,7 @@ export async function openStoreMarker(s3: S3): Promise<string> {
       `Cannot keep frames in ${s3.location}: its engine ignores If-None-Match: *, and would replace frames; use Amazon S3, Ceph 16 or later, or MinIO`,
     );
   }
-  const bytes = await s3.bytes(markerPath);
+  const bytes = await s3.bytes(markerPath, maxMarkerBytes);
   const identity = parseIdentity(bytes);
   if (identity !== undefined) {
     // Replacing the marker with the same bytes detects how the engine expects the ETag in If-Match.
@@ -60,7 +61,7 @@ function parseIdentity(bytes: Uint8Array | undefined): string | undefined {
  * @throws {FramesError} `missing` if there is no store, `store` if it cannot be read
  */
 export async function readStoreMarker(s3: S3): Promise<string> {
-  const identity = parseIdentity(await s3.bytes(markerPath));
+  const identity = parseIdentity(await s3.bytes(markerPath, maxMarkerBytes));
   if (identity !== undefined) return identity;
   throw new FramesError(
     "missing",

@@ -208,14 +208,16 @@ export class S3 {
   /**
    * Returns all bytes of a small object, or undefined if it does not exist.
    *
-   * @throws {FramesError} `store`
+   * @throws {FramesError} `store`, also if it has more than `maxBytes`
    */
-  async bytes(path: string): Promise<Uint8Array | undefined> {
+  async bytes(path: string, maxBytes: number): Promise<Uint8Array | undefined> {
     return this.#withRetries(`read ${path}`, async () => {
       const response = await this.#fetch("GET", path, {}, defaultObjectBytes);
       if (response.status === 404 && !(await this.#isBucketMissing(response))) return undefined;
       await this.#checkStatus(response, `read ${path}`);
-      return new Uint8Array(await response.arrayBuffer());
+      const bytes = await readAtMost(response, maxBytes);
+      if (bytes !== undefined) return bytes;
+      throw this.#failure("read", path, `it has more than ${maxBytes} bytes`);
     });
   }
 
@@ -387,6 +389,22 @@ export class S3 {
       await Bun.sleep(delayMs);
     }
   }
+}
+
+/** Returns the body of a response; undefined if it has more than `maxBytes`, without reading it all. */
+async function readAtMost(response: Response, maxBytes: number): Promise<Uint8Array | undefined> {
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  if (Number(response.headers.get("content-length")) > maxBytes) {
+    await response.body?.cancel();
+    return undefined;
+  }
+  for await (const chunk of response.body ?? []) {
+    length += chunk.length;
+    if (length > maxBytes) return undefined;
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks, length);
 }
 
 /** An error that a retry may not meet. */

@@ -4,7 +4,7 @@
  * already exists, another node has taken over.
  */
 import { type ErrorName, FramesError } from "../../errors.ts";
-import { logObjectPath, type LogSync } from "./log-sync.ts";
+import { logObjectPath, type LogSync, maxLogObjectBytes } from "./log-sync.ts";
 import {
   decodeEntries,
   encodeEntries,
@@ -218,7 +218,7 @@ export class SessionLog {
    */
   async #isOwnObject(path: string, bytes: Uint8Array): Promise<boolean> {
     const { s3, logSync, node } = this.#context;
-    const found = await s3.bytes(path);
+    const found = await s3.bytes(path, maxLogObjectBytes);
     if (found === undefined) {
       await logSync.sync();
       return false;

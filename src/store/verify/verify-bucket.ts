@@ -98,6 +98,7 @@ class BucketVerifier {
       await forEachConcurrent(frames, maxConcurrentReads, (object) => this.#check(object));
       this.#options.onProgress?.(this.#progress);
     }
+    this.#reportDamagedLines();
     this.#findMissing();
     await this.#findUnknown();
     this.#findLost();
@@ -117,6 +118,13 @@ class BucketVerifier {
   ) {
     this.#counts[kind]++;
     this.#options.onFinding?.({ kind, stream, source, what, why });
+  }
+
+  /** Reports lines of the journal that no server can have written. They were not used. */
+  #reportDamagedLines(): void {
+    for (const place of this.#snapshot.damagedLines) {
+      this.#report("damaged", { stream: "", source: "" }, place, "no server can have written it");
+    }
   }
 
   async #check({ key, size }: ListedObject): Promise<void> {

@@ -117,12 +117,15 @@ describe("log objects", () => {
     ["has no header", '["e",0]\n', /has no header/],
     ["has an entry without an origin", `${begin}["a",1,2,"3"]\n["e",1]\n`, /has no source/],
     [
-      "has text in place of a number",
-      `${begin}${origin}["a","1",2,"3"]\n["e",2]\n`,
-      /number is missing/,
+      "is of no session",
+      `${begin.replace(session, "../x")}${origin}["e",1]\n`,
+      /session is not valid/,
     ],
-    ["has a negative number", `${begin}${origin}["a",-1,2,"3"]\n["e",2]\n`, /number is missing/],
-    ["has no time", `${begin}${origin}["a",1,2]\n["e",2]\n`, /text is missing/],
+    [
+      "has a number beyond its key",
+      `${begin.replace('"last":1', '"last":10000000000')}${origin}["e",1]\n`,
+      /numbers are not valid/,
+    ],
     ["has a later version", '{"format":"frames-journal/2"}\n', /later version/],
     ["is not JSON", "frames\n", /damaged/],
     ["has an endless line", `${"x".repeat(1 << 20)}\n`, /damaged/],
@@ -134,6 +137,58 @@ describe("log objects", () => {
       expect(said).toContain(".frames/journal/x");
     });
   }
+
+  for (const [what, line] of [
+    ["text in place of a number", '["a","1",2,"3"]'],
+    ["a negative number", '["a",-1,2,"3"]'],
+    ["a range that ends before it begins", '["a",2,1,"3"]'],
+    ["no time", '["a",1,2]'],
+    ["a time of more than 64 bits", '["a",1,2,"9999999999999999999"]'],
+    ["a name that leads out", '["f","../1.png",1,5,7,"1","2","etag"]'],
+    ["a hidden name", '["f",".frames",1,5,7,"1","2","etag"]'],
+    ["a checksum of more than 32 bits", '["f","1.png",1,5,4294967296,"1","2","etag"]'],
+    ["metadata that is no object", '["f","1.png",1,5,7,"1","2","etag","[1]"]'],
+    ["a reason that is no name", '["l",1,2,"see\\nbelow","3"]'],
+  ] as const) {
+    test(`a line with ${what} is damage at its place, and the other lines count`, async () => {
+      const after = '["a",5,6,"3"]';
+      const told = await decode(gzipSync(`${begin}${origin}${line}\n${after}\n["e",3]\n`));
+      expect(told.map(({ entry, damagedLine }) => damagedLine ?? entry?.kind)).toEqual([
+        undefined,
+        3,
+        "account",
+      ]);
+    });
+  }
+
+  for (const [what, stream, source] of [
+    ["stream", "..", "visible"],
+    ["source", "run7", "../../etc"],
+    ["folder of the source", "run7", "a//b"],
+  ]) {
+    test(`every line of a ${what} that leads out is damage`, async () => {
+      const lines = `${begin}${JSON.stringify(["o", stream, source, null, null])}\n["a",5,6,"3"]\n`;
+      const told = await decode(gzipSync(`${lines}["f","1",1,5,7,"1","2","etag"]\n["e",3]\n`));
+      expect(told.map(({ damagedLine }) => damagedLine)).toEqual([undefined, 3, 4]);
+    });
+  }
+
+  test("an object with more lines than its size allows is refused before it is read to its end", async () => {
+    // Seven bytes a line, and about 90 times their compressed size.
+    const noise = crypto.getRandomValues(new Uint8Array(60_000)).toHex();
+    const text = `${begin}${origin}["x","${noise}"]\n${'["z"]\n'.repeat(800_000)}`;
+    const bomb = gzipSync(text);
+    expect(text.length).toBeLessThan(bomb.length * 100);
+    await expect(decode(bomb)).rejects.toThrow("expands to more than any journal");
+  });
+
+  test("an object that expands far beyond a journal's is refused before it is read to its end", async () => {
+    // Few lines of a kind that a reader skips, at about 900 times their compressed size.
+    const line = `["z","${"z".repeat(60_000)}"]\n`;
+    const bomb = gzipSync(`${begin}${origin}${line.repeat(2000)}`);
+    expect(bomb.length).toBeLessThan(1 << 20);
+    await expect(decode(bomb)).rejects.toThrow("expands to more than any journal");
+  });
 
   test("a log object that is no gzip, truncated or damaged is refused", async () => {
     const bytes = encodeEntries(header, entries);
