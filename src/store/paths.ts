@@ -1,6 +1,7 @@
 /** Paths of frames below a store, and a walk over the files that may be frames. */
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
+import { FramesError } from "../errors.ts";
 
 /** Returns the path of a frame below its store. */
 export function framePath(stream: string, source: string, name: string): string {
@@ -12,10 +13,13 @@ export function framePath(stream: string, source: string, name: string): string 
  * of one stream has no folder for the stream, so that part is removed.
  *
  * @param copiedStream the stream that the store is a copy of, if it is one
+ * @throws {FramesError} `bad-name` if it is a copy of another stream
  */
 export function relativePath(path: string, copiedStream: string | undefined): string {
   if (copiedStream === undefined) return path;
-  return path === copiedStream ? "" : path.slice(copiedStream.length + 1);
+  if (path === copiedStream) return "";
+  if (path.startsWith(`${copiedStream}/`)) return path.slice(copiedStream.length + 1);
+  throw new FramesError("bad-name", `${path} is not of ${copiedStream}, the copied stream`);
 }
 
 /** The parts of a frame's path in a store. */

@@ -54,7 +54,7 @@ function serve(prefix: string) {
 
 const entryOf = (row: Partial<LogEntry & { kind: "frame" }>): LogEntry => ({
   kind: "frame",
-  logSource: { stream: "run7", source: "visible", key: null, format: null },
+  logSource: { stream: "run7", source: "visible", key: null, keyId: null, format: null },
   name: "lie.png",
   seq: 1,
   bytes: 10,
@@ -81,12 +81,15 @@ function holds(behaviour: string, check: () => Promise<void>): void {
 const rowsThatLeadOut: [what: string, row: Partial<LogEntry & { kind: "frame" }>][] = [
   [
     "a stream that leads out",
-    { logSource: { stream: "..", source: "private", key: null, format: null }, name: "letter.txt" },
+    {
+      logSource: { stream: "..", source: "private", key: null, keyId: null, format: null },
+      name: "letter.txt",
+    },
   ],
   [
     "a source that leads out",
     {
-      logSource: { stream: "run7", source: "../../private", key: null, format: null },
+      logSource: { stream: "run7", source: "../../private", key: null, keyId: null, format: null },
       name: "letter.txt",
     },
   ],

@@ -101,7 +101,7 @@ export class JournalPlayback implements Playback {
     }
     if (row === undefined) return undefined;
     this.#next++;
-    return frameItem(this.#tail.location, row, this.#cursorAfter(row));
+    return frameItem(this.#tail.files, row, this.#cursorAfter(row));
   }
 
   #passedOverItem(frame: DeletionCandidate): PlaybackItem {

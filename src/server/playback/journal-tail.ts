@@ -1,4 +1,5 @@
 /** Reads new rows of a journal once, for all clients that follow it. */
+import { FrameFiles } from "../../store/directory/frame-files.ts";
 import type { CommitSignal } from "../../store/journal/commit-signal.ts";
 import { JournalReader, type FrameRecord } from "../../store/journal/journal-reader.ts";
 import type { StoreContents } from "../../store/store-contents.ts";
@@ -12,8 +13,8 @@ const maxCachedRows = 4096;
 const maxRowsPerRead = 1000;
 
 export class JournalTail {
-  /** Folder of the store. */
-  readonly location: string;
+  /** Files of the frames, if the store is a directory. */
+  readonly files: FrameFiles;
   readonly reader: JournalReader;
   readonly commitSignal: CommitSignal;
   /** Fetches the bytes of a frame, if the store is remote. */
@@ -33,7 +34,7 @@ export class JournalTail {
     commitSignal: CommitSignal,
     holds: Set<RetentionHold> | undefined,
   ) {
-    this.location = contents.location;
+    this.files = new FrameFiles(contents.location);
     this.commitSignal = commitSignal;
     this.fetch = contents.fetch;
     this.holds = holds ?? new Set();

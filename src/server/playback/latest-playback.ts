@@ -67,7 +67,7 @@ export class LatestPlayback implements Playback {
     if (first === undefined) return undefined;
     const [source, frame] = first;
     this.#newestFrames.delete(source);
-    return frameItem(this.#tail.location, frame, undefined);
+    return frameItem(this.#tail.files, frame, undefined);
   }
 
   unshift(item: PlaybackItem): void {

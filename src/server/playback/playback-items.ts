@@ -5,6 +5,7 @@ import type {
   PlaybackItem,
   PlaybackSource,
 } from "../../protocol/playback/playback.ts";
+import type { FrameFiles } from "../../store/directory/frame-files.ts";
 import type { FrameRecord } from "../../store/journal/journal-reader.ts";
 import { isPathPart, isSource } from "../../store/journal/row-check.ts";
 import { unknownSession } from "../../store/journal/schema.ts";
@@ -15,12 +16,12 @@ export function sourceInfo({ source, session, raw }: FrameRecord): PlaybackSourc
 }
 
 export function frameItem(
-  location: string,
+  files: FrameFiles,
   record: FrameRecord,
   cursor: string | undefined,
 ): PlaybackItem {
   if (record.isDamaged === true) return damagedItem(record, cursor);
-  const frame = new StoredFrame(location, record);
+  const frame = new StoredFrame(files, record);
   return { type: "frame", source: sourceInfo(record), position: record.id, cursor, frame };
 }
 

@@ -1,24 +1,21 @@
 /**
  * A frame read back from a store on disk. Its CRC-32 is verified before its last byte is passed on.
  */
-import { openSync, readSync } from "node:fs";
-import { join } from "node:path";
+import { readSync } from "node:fs";
 import { crc32 } from "../../common/checksum.ts";
 import { FramesError, isExhausted, systemCode, systemSentence } from "../../errors.ts";
 import type { Frame } from "../../frame.ts";
 import { closeReadFile } from "../../common/close-file.ts";
-import { openFlags } from "../../common/open-flags.ts";
 import { readSlices } from "../../common/file-slices.ts";
+import type { FrameFiles } from "../../store/directory/frame-files.ts";
 import type { FrameRecord } from "../../store/journal/journal-reader.ts";
-import { framePath } from "../../store/paths.ts";
 
 export class StoredFrame implements Frame {
   readonly record: FrameRecord;
-  readonly #location: string;
+  readonly #files: FrameFiles;
 
-  /** @param location folder of the store */
-  constructor(location: string, record: FrameRecord) {
-    this.#location = location;
+  constructor(files: FrameFiles, record: FrameRecord) {
+    this.#files = files;
     this.record = record;
   }
 
@@ -43,8 +40,9 @@ export class StoredFrame implements Frame {
   }
 
   #open(): number {
-    const { stream, source, name } = this.record;
-    return openSync(join(this.#location, framePath(stream, source, name)), openFlags);
+    const file = this.#files.open(this.record);
+    if (file === undefined) throw missingError();
+    return file;
   }
 
   read(into: Uint8Array): void {
@@ -91,6 +89,10 @@ function contentMismatch(): FramesError {
   return new FramesError("unreadable", message);
 }
 
+function missingError(cause?: unknown): FramesError {
+  return new FramesError("vanished", "its file was deleted from the store", { cause });
+}
+
 function toReadError(error: unknown): FramesError {
   if (error instanceof FramesError) return error;
   const isMissing = systemCode(error) === "ENOENT" || systemCode(error) === "ENOTDIR";
@@ -100,6 +102,6 @@ function toReadError(error: unknown): FramesError {
     return new FramesError("store", `Cannot read the store: ${systemSentence(error)}`, options);
   }
   return isMissing
-    ? new FramesError("vanished", "its file was deleted from the store", options)
+    ? missingError(error)
     : new FramesError("unreadable", systemSentence(error), options);
 }

@@ -244,7 +244,9 @@ const maxLogNumber = 9_999_999_999;
 
 /** Returns whether a server can have written an entry. The rules are those of a journal's rows. */
 function isRightEntry({ session }: LogHeader, entry: LogEntry): boolean {
-  const row = { session, ...entry.logSource, ...integersOf(entry) };
+  const { keyId, ...logSource } = entry.logSource;
+  const row = { session, ...logSource, key_id: keyId, ...integersOf(entry) };
+  if (!rowChecks.sessions(row)) return false;
   switch (entry.kind) {
     case "frame":
       return rowChecks.frames(row);

@@ -94,9 +94,9 @@ export class FrameDeleter {
     for (const frame of frames) {
       const isOverdue = performance.now() >= deadline;
       if (isOverdue && deleted.frames.length + deleted.undeletable.length > 0) break;
-      const storePath = framePath(frame.stream, frame.source, "").slice(0, -1);
-      const folder = deleted.folders.get(storePath) ?? new StoreFolder(this.#root, storePath);
-      deleted.folders.set(storePath, folder);
+      const key = `${frame.stream}/${frame.source}`;
+      const folder = deleted.folders.get(key) ?? StoreFolder.ofSource(this.#root, frame);
+      deleted.folders.set(key, folder);
       const isDeleted = deleteFile(folder, frame);
       (isDeleted ? deleted.frames : deleted.undeletable).push(frame);
     }

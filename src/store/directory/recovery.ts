@@ -5,8 +5,8 @@ import { existsSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { FramesError } from "../../errors.ts";
 import { isIntact } from "./file-check.ts";
+import { StoreFolder } from "./store-folder.ts";
 import type { Journal, Replacement } from "../journal/journal.ts";
-import { framePath, relativePath } from "../paths.ts";
 
 /** Repairs that were made. */
 export interface Recovery {
@@ -32,6 +32,8 @@ export function recover(
 ): Recovery {
   let replaced = 0;
   for (const replacement of journal.unfinishedReplacements()) {
+    // No receiver writes rows of another stream into a copy.
+    if (copiedStream !== undefined && replacement.row.stream !== copiedStream) continue;
     const isDone = isReplaced(root, partialFolder, replacement, copiedStream);
     journal.endReplacement(replacement, isDone);
     if (isDone) replaced++;
@@ -52,12 +54,12 @@ function isReplaced(
   replacement: Replacement,
   copiedStream: string | undefined,
 ): boolean {
-  const { stream, source, name } = replacement.row;
-  if (existsSync(join(partialFolder, replacement.partial))) return false;
+  const { row, partial } = replacement;
+  if (existsSync(join(partialFolder, partial))) return false;
   // After a power cut the file may be missing under both names, so check the bytes.
-  const path = join(root, relativePath(framePath(stream, source, name), copiedStream));
+  const folder = StoreFolder.ofSource(root, row, copiedStream);
   try {
-    return isIntact(path, replacement.row);
+    return folder.exists() && isIntact(folder.pathOf(row.name), row);
   } catch (error) {
     // One file that cannot be read must not keep the store closed. Its partial file is gone, so it
     // was renamed.

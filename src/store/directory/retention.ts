@@ -266,6 +266,10 @@ export class Retention {
     const held: DeletionCandidate[] = [];
     let last = this.#after;
     for (const frame of found) {
+      if (frame.isDamaged) {
+        last = frame.id;
+        continue;
+      }
       if (!isExpired(frame)) return { frames, held, last, hasMore: false };
       last = frame.id;
       (this.#isNeeded(frame) ? held : frames).push(frame);
@@ -297,7 +301,9 @@ export class Retention {
     const cutoffNs = nowNs - toNanoseconds(this.#limit.milliseconds);
     // A clock that was wrong for a while leaves arrival times out of order. A frame counts as at
     // least as young as every earlier arrival. A time in the future is ignored.
-    this.#latestReceived ??= found.find(({ received }) => received <= nowNs)?.received;
+    const isBefore = ({ isDamaged, received }: DeletionCandidate) =>
+      !isDamaged && received <= nowNs;
+    this.#latestReceived ??= found.find(isBefore)?.received;
     return ({ received }) => {
       let latestReceived = this.#latestReceived;
       if (latestReceived === undefined) return false;

@@ -6,6 +6,7 @@ import { compileCheaply } from "../../common/compilation.ts";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { FramesError } from "../../errors.ts";
+import { sourceFolderPath } from "../name-rules.ts";
 import { relativePath } from "../paths.ts";
 import { entryAt } from "./file-check.ts";
 
@@ -38,6 +39,19 @@ export class StoreFolder {
     const below = relativePath(storePath, copiedStream);
     this.#parts = below === "" ? [] : below.split("/");
     this.path = join(root, ...this.#parts);
+  }
+
+  /**
+   * Returns the folder of a source.
+   *
+   * @throws {FramesError} `bad-name` if a name could lead out of the store
+   */
+  static ofSource(
+    root: string,
+    { stream, source }: { readonly stream: string; readonly source: string },
+    copiedStream?: string,
+  ): StoreFolder {
+    return new StoreFolder(root, sourceFolderPath(stream, source, false), copiedStream);
   }
 
   /** Returns the final path of a frame. */
@@ -96,6 +110,14 @@ export class StoreFolder {
     return true;
   }
 
+  /** As `exists`, but uses a check of the last millisecond. */
+  wasFound(): boolean {
+    if (performance.now() - this.#checkedAt < recheckMs) return true;
+    if (!this.exists()) return false;
+    this.#checkedAt = performance.now();
+    return true;
+  }
+
   /**
    * Returns what has this name in the folder: a regular file, or something else such as a link.
    * Undefined if the name or the folder does not exist.
@@ -103,10 +125,7 @@ export class StoreFolder {
    * @throws {FramesError} `not-stored` if the system does not tell
    */
   entryKind(name: string): "file" | "other" | undefined {
-    if (performance.now() - this.#checkedAt >= recheckMs) {
-      if (!this.exists()) return undefined;
-      this.#checkedAt = performance.now();
-    }
+    if (!this.wasFound()) return undefined;
     const found = entryAt(this.pathOf(name));
     if (found === undefined) return undefined;
     return found.isFile() ? "file" : "other";

@@ -1,5 +1,6 @@
 /** Sum of the bytes of all frames in a journal. It is computed in steps once and then updated. */
 import type { Database } from "bun:sqlite";
+import { countedBytes } from "./row-check.ts";
 
 /** Rows summed in one step, which takes a few milliseconds. */
 const rowBatchSize = 20_000;
@@ -12,7 +13,7 @@ export class ByteTotal {
 
   constructor(database: Database) {
     this.#next = database.query<{ bytes: number; last: number | null }, [number]>(
-      `SELECT total(bytes) AS bytes, max(id) AS last
+      `SELECT total(${countedBytes}) AS bytes, max(id) AS last
         FROM (SELECT id, bytes FROM frames WHERE id > ? ORDER BY id LIMIT ${rowBatchSize})`,
     );
   }

@@ -5,6 +5,7 @@
 import type { Database } from "bun:sqlite";
 import type { AccountedRanges, SourceSession } from "./accounted-ranges.ts";
 import { framePath } from "../paths.ts";
+import { rowChecks } from "./row-check.ts";
 
 /** A stored frame that retention may remove. */
 export interface DeletionCandidate extends SourceSession {
@@ -17,11 +18,13 @@ export interface DeletionCandidate extends SourceSession {
   readonly captured: bigint;
   /** Time of arrival by the server's clock, in nanoseconds since 1970. */
   readonly received: bigint;
+  /** Whether no server can have written this row. Its file must not be touched. */
+  readonly isDamaged: boolean;
 }
 
 type DeletionCandidateRow = Omit<
   Record<keyof DeletionCandidate, bigint>,
-  "stream" | "source" | "session" | "name"
+  "stream" | "source" | "session" | "name" | "isDamaged"
 > & {
   stream: string;
   source: string;
@@ -91,7 +94,8 @@ function prepareDeletionStatements(database: Database) {
 
 function toDeletionCandidate(row: DeletionCandidateRow): DeletionCandidate {
   const [id, seq, bytes, crc32] = [row.id, row.seq, row.bytes, row.crc32].map(Number);
-  return { ...row, id: id!, seq: seq!, bytes: bytes!, crc32: crc32! };
+  const isDamaged = !rowChecks.frames(row);
+  return { ...row, id: id!, seq: seq!, bytes: bytes!, crc32: crc32!, isDamaged };
 }
 
 /**
@@ -122,9 +126,12 @@ export class DeletionLog {
     return this.#statements.oldest.all(after, limit).map(toDeletionCandidate);
   }
 
-  /** Returns frames whose removal was begun but not completed. */
+  /** Returns frames whose removal was begun but not completed. Leaves damaged rows out. */
   unfinished(): DeletionCandidate[] {
-    return this.#statements.begun.all().map(toDeletionCandidate);
+    return this.#statements.begun
+      .all()
+      .map(toDeletionCandidate)
+      .filter(({ isDamaged }) => !isDamaged);
   }
 
   /** Records that the files of these frames are about to be deleted. */

@@ -9,6 +9,7 @@ import type { JournalReader } from "./journal-reader.ts";
 import type { SequenceGap } from "./gaps.ts";
 import type { RunSlice } from "../../frame.ts";
 import { RangeSet } from "./range-set.ts";
+import { rowChecks } from "./row-check.ts";
 
 /** Rows read in one step, which takes a few milliseconds. */
 const rowBatchSize = 2000;
@@ -147,7 +148,7 @@ export class GapIndex {
       return [last, found];
     });
     if (end === undefined) return false;
-    for (const row of rows) addRow(numbers, row);
+    for (const row of rows) addRow(stream, numbers, row);
     numbers.lastId = end;
     return true;
   }
@@ -168,7 +169,7 @@ export class GapIndex {
           .safeIntegers(true)
           .all(stream, ...from),
       );
-      for (const row of rows) addRow(numbers, row);
+      for (const row of rows) addRow(stream, numbers, row);
       const last = rows.at(-1);
       if (rows.length < rowBatchSize || last === undefined) return;
       from = [last.source, last.session, last.first] as unknown as typeof from;
@@ -196,7 +197,8 @@ export class GapIndex {
           .get(from)!.last,
       }));
       for (const row of rows) {
-        const session = addRow(numbers, row);
+        if (!rowChecks.losses({ stream, ...row })) continue;
+        const session = addRow(stream, numbers, row)!;
         // A frame that came later is not lost.
         if (row.state === "came") continue;
         const losses = lossesBySession.get(session) ?? [];
@@ -215,11 +217,13 @@ export class GapIndex {
   }
 }
 
-/** Adds a row's numbers to its session, and returns the session. */
+/** Adds a row's numbers to its session, and returns the session; undefined for a damaged row. */
 function addRow(
+  stream: string,
   { sources }: StreamNumbers,
   { source, session, first, last, at }: KnownRow,
-): SessionNumbers {
+): SessionNumbers | undefined {
+  if (!rowChecks.accounted({ stream, source, session, first, last, at })) return undefined;
   let sessions = sources.get(source);
   if (sessions === undefined) sources.set(source, (sessions = new Map()));
   let numbers = sessions.get(session);

@@ -1,5 +1,6 @@
 /** Lists the missing numbers of a stream, from the journal alone. */
 import type { Database } from "bun:sqlite";
+import { rowChecks } from "./row-check.ts";
 import { hasColumn, hasTable, journalError, journalPath, openReadOnly } from "./schema.ts";
 
 /** Missing numbers of one source in one session. */
@@ -26,11 +27,17 @@ interface GapRow {
   at: bigint;
 }
 
-/** Known numbers as ranges. Losses count as known here, because they are listed separately. */
+/**
+ * Known numbers as ranges, without those of damaged rows. Losses count as known here, because they
+ * are listed separately.
+ */
 const knownNumbersQuery = `
-  SELECT source, session, seq AS first, seq AS last, received AS at FROM frames WHERE stream = ?1
-  UNION ALL SELECT source, session, first, last, at FROM losses WHERE stream = ?1
-  UNION ALL SELECT source, session, first, last, at FROM accounted WHERE stream = ?1`;
+  SELECT * FROM (
+    SELECT source, session, seq AS first, seq AS last, received AS at FROM frames WHERE stream = ?1
+    UNION ALL SELECT source, session, first, last, at FROM losses WHERE stream = ?1
+    UNION ALL SELECT source, session, first, last, at FROM accounted WHERE stream = ?1
+  ) WHERE typeof(first) = 'integer' AND typeof(last) = 'integer' AND typeof(at) = 'integer'
+    AND first >= 0 AND last BETWEEN first AND ${Number.MAX_SAFE_INTEGER}`;
 
 /**
  * Finds gaps in one ordered pass. A gap ends where a range begins after all earlier ranges have
@@ -81,6 +88,8 @@ export function* readGaps(directory: string, stream: string): Generator<Sequence
       .safeIntegers(true)
       .iterate(stream);
     for (const { first, last, reason, ...row } of rows) {
+      const loss = { stream, first, last, reason: reason ?? "unknown", ...row };
+      if (!rowChecks.losses(loss)) continue;
       yield { ...row, first: Number(first), last: Number(last), reason: reason ?? undefined };
     }
   } catch (error) {

@@ -2,8 +2,10 @@
  * File `.frames/identity.json`, beside the journal. It repeats the properties by which copies of a
  * store recognize it, so that a journal that cannot be read keeps them when it is rebuilt.
  */
-import { readFileSync, renameSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { readRegularFile } from "../../common/read-file.ts";
+import { replaceFile } from "../../common/replace-file.ts";
 import { rowChecks } from "./row-check.ts";
 
 /** Properties that the file repeats. Values are the texts of the table `properties`. */
@@ -11,6 +13,8 @@ export interface StoreIdentity {
   readonly identity?: string;
   readonly copy?: string;
 }
+
+const maxIdentityBytes = 64 << 10;
 
 function identityPath(journalPath: string): string {
   return join(dirname(journalPath), "identity.json");
@@ -20,7 +24,8 @@ function identityPath(journalPath: string): string {
 export function readIdentityFile(journalPath: string): StoreIdentity {
   let fields: { readonly identity?: string; readonly copy?: string };
   try {
-    fields = { ...(JSON.parse(readFileSync(identityPath(journalPath), "utf8")) as object) };
+    const bytes = readRegularFile(identityPath(journalPath), maxIdentityBytes);
+    fields = { ...(JSON.parse(String(bytes)) as object) };
   } catch {
     return {};
   }
@@ -36,8 +41,7 @@ export function readIdentityFile(journalPath: string): StoreIdentity {
 export function writeIdentityFile(journalPath: string, identity: StoreIdentity): void {
   const path = identityPath(journalPath);
   try {
-    writeFileSync(`${path}.new`, `${JSON.stringify(identity)}\n`);
-    renameSync(`${path}.new`, path);
+    replaceFile(path, 0o644, (file) => writeFileSync(file, `${JSON.stringify(identity)}\n`));
   } catch {
     // The journal has these properties too. The next start of a server writes the file.
   }

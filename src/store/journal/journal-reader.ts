@@ -1,10 +1,11 @@
 /**
  * Reads a journal while another connection writes it. Returns frames in order of arrival, by
- * capture time, by name or by number. Uncommitted rows are not visible.
+ * capture time, by name or by number. Uncommitted rows are not visible. Damaged rows are returned
+ * only in order of arrival, so that a client which plays back the journal is told of them.
  */
 import type { Database } from "bun:sqlite";
 import type { FrameDescription, RawShape, RunSlice } from "../../frame.ts";
-import { rowChecks } from "./row-check.ts";
+import { rowChecks, type UncheckedRow } from "./row-check.ts";
 import {
   type FrameRow,
   journalError,
@@ -61,6 +62,9 @@ const lookupsPerSlice = 100;
 
 /** Frames scanned in one step, which takes a few milliseconds. */
 const scanBatchSize = 10_000;
+
+/** Damaged rows that a query passes over to find whole ones. */
+const maxDamagedRows = 1000;
 
 type ReaderRow = {
   [field in keyof FrameRow]: FrameRow[field] extends number ? bigint : FrameRow[field];
@@ -221,10 +225,14 @@ export class JournalReader {
    */
   isBeingReplaced({ stream, source, name }: FrameRecord): boolean {
     return this.#wrapErrors(() => {
-      const query = this.#database.query(
-        "SELECT 1 FROM replacements WHERE stream = ? AND source = ? AND name = ?",
-      );
-      return query.get(stream, source, name) !== null;
+      const query = this.#database
+        .query<UncheckedRow, [string, string, string]>(
+          "SELECT * FROM replacements WHERE stream = ? AND source = ? AND name = ? LIMIT 1",
+        )
+        .safeIntegers(true);
+      const row = query.get(stream, source, name);
+      // No server ends one that is damaged, so there is nothing to wait for.
+      return row !== null && rowChecks.replacements(row);
     });
   }
 
@@ -244,17 +252,17 @@ export class JournalReader {
   }
 
   findByName(stream: string, source: string, name: string): FrameRecord | undefined {
-    return this.#all(`${selectSource} AND name = ?3`, stream, source, name)[0];
+    return this.#whole(1, `${selectSource} AND name = ?3`, stream, source, name)[0];
   }
 
   /** Returns the frame of a source with the latest capture time. */
   newest(stream: string, source: string): FrameRecord | undefined {
-    return this.#all(`${selectSource} ORDER BY captured DESC, seq DESC LIMIT 1`, stream, source)[0];
+    return this.#whole(1, `${selectSource} ORDER BY captured DESC, seq DESC`, stream, source)[0];
   }
 
   /** Returns the frame of a source with the earliest capture time. */
   oldest(stream: string, source: string): FrameRecord | undefined {
-    return this.#all(`${selectSource} ORDER BY captured, seq LIMIT 1`, stream, source)[0];
+    return this.#whole(1, `${selectSource} ORDER BY captured, seq`, stream, source)[0];
   }
 
   /**
@@ -264,26 +272,18 @@ export class JournalReader {
   framesAfter(
     stream: string,
     source: string,
-    position: JournalPosition | undefined,
+    position: JournalPosition = firstPosition,
     limit: number,
   ): FrameRecord[] {
-    if (position === undefined) {
-      return this.#all(
-        `${selectSource} ORDER BY captured, seq, id LIMIT ?3`,
-        stream,
-        source,
-        limit,
-      );
-    }
     const { captured, sequence, id } = position;
-    return this.#all(
-      `${selectSource} AND (captured, seq, id) > (?3, ?4, ?5) ORDER BY captured, seq, id LIMIT ?6`,
+    return this.#whole(
+      limit,
+      `${selectSource} AND (captured, seq, id) > (?3, ?4, ?5) ORDER BY captured, seq, id`,
       stream,
       source,
       captured,
       sequence,
       id,
-      limit,
     );
   }
 
@@ -295,15 +295,15 @@ export class JournalReader {
     limit: number,
   ): FrameRecord[] {
     const { captured, sequence, id } = position;
-    return this.#all(
+    return this.#whole(
+      limit,
       `${selectSource} AND (captured, seq, id) < (?3, ?4, ?5)
-        ORDER BY captured DESC, seq DESC, id DESC LIMIT ?6`,
+        ORDER BY captured DESC, seq DESC, id DESC`,
       stream,
       source,
       captured,
       sequence,
       id,
-      limit,
     ).reverse();
   }
 
@@ -343,7 +343,7 @@ export class JournalReader {
       return until !== undefined;
     };
     while (await run(scanNext));
-    return found.toSorted((a, b) => b.id - a.id);
+    return found.filter(isWhole).toSorted((a, b) => b.id - a.id);
   }
 
   /**
@@ -370,37 +370,20 @@ export class JournalReader {
   }
 
   /**
-   * Returns the frame with this number. If several sessions used the number, returns the latest
-   * arrival.
-   */
-  findByNumber(
-    stream: string,
-    source: string,
-    number: number,
-    session?: string,
-  ): FrameRecord | undefined {
-    return this.#all(
-      `${selectSource} AND seq = ?3 AND (?4 IS NULL OR session = ?4) ORDER BY id DESC LIMIT 1`,
-      stream,
-      source,
-      number,
-      session ?? null,
-    )[0];
-  }
-
-  /**
    * Returns the frame of a source whose capture time is nearest. Of two at the same distance,
    * returns the earlier.
    */
   nearest(stream: string, source: string, captured: bigint): FrameRecord | undefined {
-    const [earlier] = this.#all(
-      `${selectSource} AND captured <= ?3 ORDER BY captured DESC LIMIT 1`,
+    const [earlier] = this.#whole(
+      1,
+      `${selectSource} AND captured <= ?3 ORDER BY captured DESC`,
       stream,
       source,
       captured,
     );
-    const [later] = this.#all(
-      `${selectSource} AND captured > ?3 ORDER BY captured LIMIT 1`,
+    const [later] = this.#whole(
+      1,
+      `${selectSource} AND captured > ?3 ORDER BY captured`,
       stream,
       source,
       captured,
@@ -432,6 +415,23 @@ export class JournalReader {
     );
   }
 
+  /**
+   * Returns at most `limit` rows that are not damaged.
+   *
+   * @param query without a limit
+   */
+  #whole(
+    limit: number,
+    query: string,
+    ...values: (string | number | bigint | null)[]
+  ): FrameRecord[] {
+    const rows = this.#all(`${query} LIMIT ${limit}`, ...values);
+    const found = rows.filter(isWhole);
+    if (found.length === rows.length) return found;
+    const more = this.#all(`${query} LIMIT ${limit + maxDamagedRows}`, ...values);
+    return more.filter(isWhole).slice(0, limit);
+  }
+
   #wrapErrors<T>(act: () => T): T {
     try {
       return act();
@@ -439,6 +439,10 @@ export class JournalReader {
       throw journalError("read", this.#path, error);
     }
   }
+}
+
+function isWhole({ isDamaged }: FrameRecord): boolean {
+  return isDamaged !== true;
 }
 
 function toFrameRecord(row: ReaderRow): FrameRecord {

@@ -31,6 +31,7 @@ import {
 } from "./schema.ts";
 import { ByteTotal } from "./byte-total.ts";
 import { SessionOwners } from "./session-owners.ts";
+import { isPathPart, isSource, rowChecks } from "./row-check.ts";
 
 /** A frame that replaces another: its row, and the file that will get its name. */
 export interface Replacement {
@@ -394,9 +395,10 @@ export class Journal {
     )?.();
   }
 
-  /** Returns replacements that were begun but not ended. */
+  /** Returns replacements that were begun but not ended. Leaves damaged rows out. */
   unfinishedReplacements(): Replacement[] {
-    return this.#statements.replacements.all().map(({ partial, ...row }) => ({
+    const rows = this.#statements.replacements.all().filter(rowChecks.replacements);
+    return rows.map(({ partial, ...row }) => ({
       partial,
       row: { ...row, seq: Number(row.seq), bytes: Number(row.bytes), crc32: Number(row.crc32) },
     }));
@@ -471,8 +473,11 @@ export class Journal {
   }
 
   /** Returns the paths of all stored frames if no folded path has an owner yet, else none. */
-  pathsToClaim(): Iterable<FramePath> {
-    return this.#statements.anyFolded.get() === null ? this.#statements.paths.iterate() : [];
+  *pathsToClaim(): Generator<FramePath> {
+    if (this.#statements.anyFolded.get() !== null) return;
+    for (const path of this.#statements.paths.iterate()) {
+      if (isSource(path) && isPathPart(path.name)) yield path;
+    }
   }
 
   /**

@@ -1,7 +1,17 @@
 /**
  * Checks the rows of a journal as if a peer had sent them. A damaged disk can change a row so that
- * SQLite still reads it. Numbers are read as bigints.
+ * SQLite still reads it, and a store may have been made by another user. Numbers are read as
+ * bigints. All code that reads rows uses these checks.
  */
+import {
+  isMetadata,
+  isNumber,
+  isReason,
+  isSession,
+  isText,
+  isTime,
+  parseObject,
+} from "../../common/row-values.ts";
 import { sourceFolderPath, checkPathPart } from "../name-rules.ts";
 
 /** A row as SQLite returns it, with any type in any column. */
@@ -12,11 +22,10 @@ type ColumnName =
   | ("received" | "key" | "key_id" | "meta" | "format" | "partial" | "path" | "value")
   | ("first" | "last" | "reason" | "at" | "state");
 
-const maxNumber = BigInt(Number.MAX_SAFE_INTEGER);
-/** Limit of the metadata of a frame in bytes (SPEC section 12). */
-const maxMetadataBytes = 4096;
 const maxKeyNameLength = 255;
-const maxReasonLength = 40;
+
+/** On Windows a name such as `a:b` leads to another file, and no store there has one. */
+const isWindows = process.platform === "win32";
 
 /** Checks of each table, by name. Tables and properties of later versions are not checked. */
 export const rowChecks = {
@@ -38,7 +47,7 @@ export const rowChecks = {
   removed: (row: UncheckedRow) =>
     isTime(row.path) && isNumber(row.bytes, 0n) && isCrc(row.crc32) && isTime(row.captured),
   removing: (row: UncheckedRow) => isNumber(row.id, 1n),
-  replacements: (row: UncheckedRow) => isText(row.partial) && isFrameRow(row),
+  replacements: (row: UncheckedRow) => isPathPart(row.partial) && isFrameRow(row),
   properties: isProperty,
 } as const;
 
@@ -56,6 +65,15 @@ export const checkedColumns: Readonly<Record<keyof typeof rowChecks, string>> = 
   properties: "name, value",
 };
 
+/** SQL for the bytes of a frame in a sum: those of a damaged row count as 0. */
+export const countedBytes = `CASE WHEN typeof(bytes) = 'integer'
+  AND bytes BETWEEN 0 AND ${Number.MAX_SAFE_INTEGER} THEN bytes ELSE 0 END`;
+
+/** SQL for the lost numbers of a report in a sum: those of a damaged row count as 0. */
+export const countedLosses = `CASE WHEN typeof(first) = 'integer' AND typeof(last) = 'integer'
+  THEN max(last - first + 1, 0) ELSE 0 END`;
+
+/** A column that was not read is not checked. */
 function isFrameRow(row: UncheckedRow): boolean {
   return (
     isSource(row) &&
@@ -67,8 +85,8 @@ function isFrameRow(row: UncheckedRow): boolean {
     isTime(row.captured) &&
     isTime(row.received) &&
     isKeyName(row) &&
-    (row.meta === null || isMetadata(row.meta)) &&
-    (row.format === null || isRawShape(row.format))
+    ((row.meta ?? null) === null || isMetadata(row.meta)) &&
+    ((row.format ?? null) === null || isRawShape(row.format))
   );
 }
 
@@ -81,47 +99,21 @@ function isKeyId({ key, key_id: id }: UncheckedRow): boolean {
   return id === null || (isText(key) && isText(id) && /^[0-9a-f]{16}$/.test(id));
 }
 
-function isText(value: unknown): value is string {
-  return typeof value === "string";
-}
-
-/** Returns whether a value is a 64-bit number, such as a time. */
-function isTime(value: unknown): value is bigint {
-  return typeof value === "bigint";
-}
-
-function isNumber(value: unknown, least: unknown): value is bigint {
-  return isTime(value) && value >= (least as bigint) && value <= maxNumber;
-}
-
 function isCrc(value: unknown): boolean {
   return isNumber(value, 0n) && value <= 0xffff_ffffn;
 }
 
-function isSession(value: unknown): boolean {
-  return isText(value) && /^[0-9a-f]{32}$/.test(value);
-}
-
-function isReason(value: unknown): boolean {
-  return isText(value) && value.length <= maxReasonLength && /^[a-z-]+$/.test(value);
-}
-
 export function isPathPart(value: unknown): boolean {
-  return isText(value) && succeeds(() => checkPathPart(value, false));
+  return isText(value) && succeeds(() => checkPathPart(value, isWindows));
 }
 
 export function isSource({ stream, source }: UncheckedRow): boolean {
   if (!isText(stream) || !isText(source)) return false;
-  return succeeds(() => sourceFolderPath(stream, source, false));
+  return succeeds(() => sourceFolderPath(stream, source, isWindows));
 }
 
 function isSourceSession(row: UncheckedRow): boolean {
   return isSource(row) && (row.session === "" || isSession(row.session));
-}
-
-function isMetadata(value: unknown): boolean {
-  if (!isText(value) || Buffer.byteLength(value) > maxMetadataBytes) return false;
-  return isObject(parseJson(value));
 }
 
 function isRawShape(value: unknown): boolean {
@@ -135,26 +127,25 @@ function isProperty({ name, value }: UncheckedRow): boolean {
     case "numbering":
       return isSession(value);
     case "copy":
-      return isPathPart((parseJson(value) as { stream?: unknown } | undefined)?.stream);
+      return isCopyOf(parseObject(value));
     case "cursor":
-      return isText((parseJson(value) as { cursor?: unknown } | undefined)?.cursor);
+      return isCopyProgress(parseObject(value));
     default:
       return true;
   }
 }
 
-function isObject(value: unknown): boolean {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
+/** Returns whether an object is a `CopyOf`. */
+function isCopyOf(value: ReturnType<typeof parseObject>): boolean {
+  return isPathPart(value?.["stream"]);
 }
 
-/** Returns the object in a JSON text, or undefined. */
-function parseJson(text: string): object | undefined {
-  try {
-    const value = JSON.parse(text) as unknown;
-    return isObject(value) ? (value as object) : undefined;
-  } catch {
-    return undefined;
-  }
+/** Returns whether an object is the progress of a copy, as `StreamCopy` saves it. */
+function isCopyProgress(value: ReturnType<typeof parseObject>): boolean {
+  const { cursor, sources = null, since = null } = value ?? {};
+  const hasSources = sources === null || (Array.isArray(sources) && sources.every(isText));
+  const hasTime = since === null || (isText(since) && /^-?\d{1,19}$/.test(since));
+  return isText(cursor) && hasSources && hasTime;
 }
 
 function succeeds(act: () => unknown): boolean {

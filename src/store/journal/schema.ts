@@ -2,8 +2,10 @@
 import { constants, Database } from "bun:sqlite";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
+import { lstatSync } from "node:fs";
 import { FramesError, systemCode, systemSentence } from "../../errors.ts";
 import { readIdentityFile, writeIdentityFile } from "./identity-file.ts";
+import { rowChecks } from "./row-check.ts";
 
 /** Session of rows that were made from files, because their own rows could not be read. */
 export const unknownSession: string = "0".repeat(32);
@@ -142,13 +144,14 @@ const randomIdSql = "lower(hex(randomblob(16)))";
 const addProperties = `INSERT OR IGNORE INTO properties (name, value)
   VALUES ('identity', coalesce(?, ${randomIdSql})), ('numbering', ${randomIdSql})`;
 
-/** Returns a property of the store, or undefined if the journal lacks it. */
+/** Returns a property of the store; undefined if the journal lacks it, or its row is damaged. */
 export function readProperty(database: Database, name: PropertyName): string | undefined {
   if (!hasTable(database, "properties")) return undefined;
   const query = database.query<{ value: string }, [string]>(
     "SELECT value FROM properties WHERE name = ?",
   );
-  return query.get(name)?.value;
+  const row = query.get(name);
+  return row !== null && rowChecks.properties({ name, ...row }) ? row.value : undefined;
 }
 
 /**
@@ -230,6 +233,7 @@ export function isMalformed(error: unknown): boolean {
 
 /** Creates the error `store` for a failed operation on the journal at `path`. */
 export function journalError(action: "open" | "read" | "write", path: string, error: unknown) {
+  if (error instanceof FramesError) return error;
   const hint = isMalformed(error) ? "; run frames verify DIR --repair to make a new one" : "";
   return new FramesError(
     "store",
@@ -238,8 +242,16 @@ export function journalError(action: "open" | "read" | "write", path: string, er
   );
 }
 
-/** Opens a journal for reading while another process may write it. */
+/**
+ * Opens a journal for reading while another process may write it.
+ *
+ * @throws {FramesError} `store` if it is no regular file: a link could lead out of the store, and a
+ * pipe would block
+ */
 export function openReadOnly(path: string): Database {
+  if (lstatSync(path, { throwIfNoEntry: false })?.isFile() === false) {
+    throw new FramesError("store", `Cannot read the journal ${path}: it is not a file; delete it`);
+  }
   const database = new Database(path, { readonly: true });
   try {
     database.query("SELECT 1 FROM frames LIMIT 1").get();

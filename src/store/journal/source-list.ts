@@ -2,6 +2,7 @@
 import type { Database } from "bun:sqlite";
 import { existsSync } from "node:fs";
 import { FramesError } from "../../errors.ts";
+import { countedBytes, countedLosses, isSource } from "./row-check.ts";
 import { hasColumn, journalError, journalPath, openReadOnly } from "./schema.ts";
 
 /** Totals of one source. Times are nanoseconds since 1970. */
@@ -15,9 +16,11 @@ export interface SourceSummary {
   readonly lastCaptured: bigint | null;
 }
 
+const isTimeSql = "typeof(captured) = 'integer'";
+
 /**
  * Returns the totals of each source in the store in `directory`, sorted by name. A server may use
- * the store at the same time.
+ * the store at the same time. Sources with a damaged name are left out.
  *
  * @param stream default: all streams
  * @throws {FramesError} `missing` if there is no journal, `store` if it cannot be read
@@ -41,20 +44,23 @@ export function listSources(directory: string, stream?: string): SourceSummary[]
       : "losses";
     return database
       .query<SourceSummaryRow, string[]>(
-        `SELECT stream, source, sum(frames) AS frames, sum(bytes) AS bytes, CAST(total(lost) AS INTEGER) AS lost,
+        `SELECT stream, source, sum(frames) AS frames, CAST(total(bytes) AS INTEGER) AS bytes,
+            CAST(total(lost) AS INTEGER) AS lost,
             min(firstCaptured) AS firstCaptured, max(lastCaptured) AS lastCaptured
           FROM (
-            SELECT stream, source, count(*) AS frames, sum(bytes) AS bytes, 0 AS lost,
-                min(captured) AS firstCaptured, max(captured) AS lastCaptured
+            SELECT stream, source, count(*) AS frames, total(${countedBytes}) AS bytes, 0 AS lost,
+                min(captured) FILTER (WHERE ${isTimeSql}) AS firstCaptured,
+                max(captured) FILTER (WHERE ${isTimeSql}) AS lastCaptured
               FROM frames ${condition} GROUP BY stream, source
             UNION ALL
-            SELECT stream, source, 0, 0, min(total(last - first + 1), 9007199254740991), NULL, NULL
+            SELECT stream, source, 0, 0, min(total(${countedLosses}), 9007199254740991), NULL, NULL
               FROM ${openLosses} ${condition} GROUP BY stream, source
           )
           GROUP BY stream, source ORDER BY stream, source`,
       )
       .safeIntegers(true)
       .all(...(stream === undefined ? [] : [stream]))
+      .filter(isSource)
       .map((row) => ({
         ...row,
         frames: Number(row.frames),

@@ -4,6 +4,7 @@
  */
 import type { JournalReader } from "./journal-reader.ts";
 import type { RunSlice } from "../../frame.ts";
+import { countedBytes, countedLosses, isSource } from "./row-check.ts";
 import type { RemovedFrameInfo } from "../store-contents.ts";
 
 /** Rows summed in one step, which takes a few milliseconds. */
@@ -96,7 +97,8 @@ export class SourceTotals {
     const rows = this.#reader.read((database) =>
       database
         .query<SourceTotalRow, [number]>(
-          `SELECT stream, source, count(*) AS frames, sum(bytes) AS bytes, max(id) AS last
+          `SELECT stream, source, count(*) AS frames, total(${countedBytes}) AS bytes,
+              max(id) AS last
             FROM (SELECT id, stream, source, bytes FROM frames WHERE id > ? ORDER BY id
               LIMIT ${rowBatchSize}) GROUP BY stream, source`,
         )
@@ -104,13 +106,14 @@ export class SourceTotals {
     );
     let added = 0;
     for (const { stream, source, frames, bytes, last } of rows) {
+      this.#lastFrameId = Math.max(this.#lastFrameId, last);
+      added += frames;
+      if (!isSource({ stream, source })) continue;
       const total = this.#totalOf(stream, source);
       total.frames += frames;
       total.bytes += bytes;
       this.#frames += frames;
       this.#bytes += bytes;
-      this.#lastFrameId = Math.max(this.#lastFrameId, last);
-      added += frames;
     }
     return added === rowBatchSize;
   }
@@ -130,7 +133,7 @@ export class SourceTotals {
           [number]
         >(
           `SELECT stream, source,
-              min(total((last - first + 1) * (state IS NOT 'came')), 9007199254740991) AS lost,
+              min(total(${countedLosses} * (state IS NOT 'came')), 9007199254740991) AS lost,
               count(*) AS rows, max(id) AS last
             FROM (SELECT rowid AS id, * FROM losses WHERE rowid > ? ORDER BY rowid
               LIMIT ${rowBatchSize}) GROUP BY stream, source`,
@@ -153,10 +156,11 @@ export class SourceTotals {
     this.#firstLossId = first;
     let added = 0;
     for (const { stream, source, lost, rows: count, last } of rows) {
-      const total = this.#totalOf(stream, source);
-      total.lost = Math.min(total.lost + lost, Number.MAX_SAFE_INTEGER);
       this.#lastLossId = Math.max(this.#lastLossId, last);
       added += count;
+      if (!isSource({ stream, source })) continue;
+      const total = this.#totalOf(stream, source);
+      total.lost = Math.min(total.lost + lost, Number.MAX_SAFE_INTEGER);
     }
     return added === rowBatchSize;
   }

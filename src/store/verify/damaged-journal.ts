@@ -1,5 +1,6 @@
 /** Reads what can still be read of a malformed journal. Every row is checked. */
 import { Database } from "bun:sqlite";
+import { lstatSync } from "node:fs";
 import { systemCode } from "../../errors.ts";
 import { hasColumn } from "../journal/schema.ts";
 import { checkedColumns, rowChecks, type UncheckedRow } from "../journal/row-check.ts";
@@ -16,7 +17,9 @@ export class DamagedJournal {
   readonly #database: Database | undefined;
 
   constructor(path: string) {
-    this.#database = ignoreDamage(() => new Database(path, { readonly: true }));
+    // A link could lead out of the store.
+    const isFile = lstatSync(path, { throwIfNoEntry: false })?.isFile() === true;
+    if (isFile) this.#database = ignoreDamage(() => new Database(path, { readonly: true }));
   }
 
   close(): void {

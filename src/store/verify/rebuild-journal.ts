@@ -1,6 +1,6 @@
 /** Rebuilds a malformed journal from its readable rows and from the files of the store. */
 import { Database } from "bun:sqlite";
-import { copyFileSync, existsSync, lstatSync, mkdirSync, renameSync, rmSync } from "node:fs";
+import { constants, copyFileSync, existsSync, lstatSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { toCaptureTime } from "../../common/capture-time.ts";
 import { systemCode } from "../../errors.ts";
@@ -15,7 +15,9 @@ import type { SourceSession } from "../journal/accounted-ranges.ts";
 import { Journal } from "../journal/journal.ts";
 import { rowChecks, type UncheckedRow } from "../journal/row-check.ts";
 import { type FrameRow, journalPath, unknownSession } from "../journal/schema.ts";
-import { type FramePath, listFrameFiles, framePath, relativePath } from "../paths.ts";
+import { StoreFolder } from "../directory/store-folder.ts";
+import { type FramePath, listFrameFiles } from "../paths.ts";
+import { isWholeFrame } from "./check-journal.ts";
 import { DamagedJournal } from "./damaged-journal.ts";
 
 /** Rows per commit. */
@@ -88,7 +90,7 @@ class Rebuilder {
   addReadableRows(): void {
     const removing = new Set([...this.#damaged.rows("removing")].map(({ id }) => id));
     for (const row of this.#damaged.readableRows("frames")) {
-      if (!rowChecks.frames(row)) this.#drop(row);
+      if (!isWholeFrame(row, this.#copied)) this.#drop(row);
       else this.#addReadable(toFrameRow(row), row.id as bigint, removing.has(row.id));
     }
     // A server that was killed has perhaps renamed the new file, and not replaced the row yet.
@@ -110,10 +112,10 @@ class Rebuilder {
       return this.#replace(row);
     }
     const { stream, source, name } = row;
-    if (lstatSync(this.#pathOf(row), { throwIfNoEntry: false }) === undefined) {
+    if (this.#folderOf(row).entryKind(name) === undefined) {
       // Retention had deleted the file, and not the row yet.
       if (isBeingRemoved) {
-        const removed = { ...row, id: 0 };
+        const removed = { ...row, id: 0, isDamaged: false };
         return this.#journal.updateDeletions((log) => log.end([removed], this.#now));
       }
       // A frame that was moved away, or a row with a damaged name.
@@ -158,9 +160,9 @@ class Rebuilder {
    * undefined if the file cannot be read or could not be a frame.
    */
   #rowOfFile(frame: FramePath, seq: number): FrameRow | undefined {
-    const path = this.#pathOf(frame);
     let row: FrameRow;
     try {
+      const path = this.#folderOf(frame).pathOf(frame.name);
       const { size, mtimeNs } = lstatSync(path, { bigint: true });
       const crc32 = fileChecksum(path);
       row = {
@@ -181,14 +183,15 @@ class Rebuilder {
     return rowChecks.frames(toUnchecked(row)) ? row : undefined;
   }
 
-  #pathOf({ stream, source, name }: FramePath): string {
-    return join(this.#root, relativePath(framePath(stream, source, name), this.#copied));
+  #folderOf(frame: FramePath): StoreFolder {
+    return StoreFolder.ofSource(this.#root, frame, this.#copied);
   }
 
   /** Returns whether the file of a frame has the size and the checksum of a row. */
   #fitsFile(row: FramePath & Pick<FrameRow, "bytes" | "crc32">): boolean {
     try {
-      return isIntact(this.#pathOf(row), row);
+      const folder = this.#folderOf(row);
+      return folder.exists() && isIntact(folder.pathOf(row.name), row);
     } catch {
       return false;
     }
@@ -241,17 +244,17 @@ function copyOtherTables(damaged: DamagedJournal, newPath: string): void {
 
 /** Copies the malformed journal to `.frames/damaged`, for later analysis. */
 function backUpJournal(root: string, path: string): void {
-  const damagedFolder = join(root, ".frames", "damaged");
-  mkdirSync(damagedFolder, { recursive: true });
+  const folder = new StoreFolder(root, ".frames/damaged");
+  folder.ensure();
   const time = new Date().toISOString().replaceAll(":", "");
   for (const suffix of ["", "-wal", "-shm"]) {
-    if (existsSync(path + suffix)) {
-      try {
-        copyFileSync(path + suffix, join(damagedFolder, `journal-${time}.sqlite${suffix}`));
-      } catch (error) {
-        // What the disk cannot read cannot be kept.
-        if (systemCode(error) !== "EIO") throw error;
-      }
+    if (lstatSync(path + suffix, { throwIfNoEntry: false })?.isFile() !== true) continue;
+    const copy = folder.pathOf(`journal-${time}.sqlite${suffix}`);
+    try {
+      copyFileSync(path + suffix, copy, constants.COPYFILE_EXCL);
+    } catch (error) {
+      // What the disk cannot read cannot be kept.
+      if (systemCode(error) !== "EIO") throw error;
     }
   }
 }

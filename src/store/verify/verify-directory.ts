@@ -1,14 +1,15 @@
 /** Compares the frames of a store in a directory with its journal. */
 import { Database } from "bun:sqlite";
-import { existsSync, lstatSync, mkdirSync, renameSync } from "node:fs";
-import { dirname, join, resolve } from "node:path";
+import { existsSync, lstatSync, renameSync } from "node:fs";
+import { join, resolve } from "node:path";
 import { crc32 } from "../../common/checksum.ts";
+import { checkNotForeign } from "../../common/foreign-folder.ts";
 import { asFramesError, FramesError, systemCode, systemSentence } from "../../errors.ts";
 import { AccountedRanges } from "../journal/accounted-ranges.ts";
 import { readCopiedStream } from "../directory/copied-stream.ts";
 import { StoreLock } from "../lock.ts";
 import { rebuildJournal } from "./rebuild-journal.ts";
-import { isJournalValid } from "./check-journal.ts";
+import { damagedRows, isJournalReadable, isWholeFrame } from "./check-journal.ts";
 import {
   hasColumn,
   hasTable,
@@ -19,7 +20,9 @@ import {
   unknownSession,
 } from "../journal/schema.ts";
 import { forEachConcurrent } from "../../common/concurrency.ts";
-import { type FramePath, listFrameFiles, framePath, relativePath } from "../paths.ts";
+import { rowChecks, type UncheckedRow } from "../journal/row-check.ts";
+import { StoreFolder } from "../directory/store-folder.ts";
+import { type FramePath, listFrameFiles, framePath } from "../paths.ts";
 
 /** Options of a verification. */
 export interface VerifyOptions {
@@ -88,8 +91,8 @@ interface JournalRow {
 interface JournalLossRow {
   stream: string;
   source: string;
-  first: number;
-  last: number;
+  first: bigint;
+  last: bigint;
   reason: string;
   name: string | null;
   state: string | null;
@@ -115,7 +118,7 @@ export async function verify(
 ): Promise<Verification> {
   const root = resolve(directory);
   const path = journalPath(root);
-  if (!existsSync(join(root, ".frames"))) {
+  if (lstatSync(join(root, ".frames"), { throwIfNoEntry: false })?.isDirectory() !== true) {
     const reason = existsSync(root) ? "it is not a store of frames" : "no such directory";
     throw new FramesError(
       "missing",
@@ -123,16 +126,25 @@ export async function verify(
     );
   }
   const isWriting = options.repair === true || options.accept === true;
+  if (isWriting) {
+    const [what, hint] = [`Cannot repair ${root}`, "run this command as that user"];
+    try {
+      checkNotForeign(join(root, ".frames"), what, hint);
+    } catch (error) {
+      throw asFramesError(error, "store", what);
+    }
+  }
   const lock = isWriting ? new StoreLock(join(root, ".frames")) : undefined;
   try {
     let rebuilt: number | undefined;
-    if (!isJournalValid(path)) {
-      if (options.repair !== true) {
-        throw new FramesError(
-          "store",
-          `Cannot verify ${root}: its journal is damaged or missing; run frames verify ${directory} --repair to make a new one`,
-        );
-      }
+    const isReadable = isJournalReadable(path);
+    if (!isReadable && options.repair !== true) {
+      throw new FramesError(
+        "store",
+        `Cannot verify ${root}: its journal is damaged or missing; run frames verify ${directory} --repair to make a new one`,
+      );
+    }
+    if (options.repair === true && !(isReadable && hasOnlyWholeRows(path))) {
       rebuilt = rebuildJournal(root);
     }
     const journal = isWriting ? new Database(path) : openReadOnly(path);
@@ -146,6 +158,20 @@ export async function verify(
     }
   } finally {
     lock?.release();
+  }
+}
+
+function copiedStreamOf(journal: Database): string | undefined {
+  return readCopiedStream({ property: (name) => readProperty(journal, name) });
+}
+
+/** Returns whether a journal has no damaged row. */
+function hasOnlyWholeRows(path: string): boolean {
+  const journal = openReadOnly(path);
+  try {
+    return damagedRows(journal, copiedStreamOf(journal)).next().done === true;
+  } finally {
+    journal.close();
   }
 }
 
@@ -175,7 +201,7 @@ class Verifier {
     this.#root = root;
     this.#journal = journal;
     this.#options = options;
-    this.#copiedStream = readCopiedStream({ property: (name) => readProperty(journal, name) });
+    this.#copiedStream = copiedStreamOf(journal);
   }
 
   async run(): Promise<Omit<Verification, "rebuilt">> {
@@ -183,6 +209,7 @@ class Verifier {
       "SELECT count(*) AS frames FROM frames",
     );
     this.#total = count.get()!.frames;
+    this.#findDamagedRows();
     await forEachConcurrent(
       this.#rows(),
       maxConcurrentReads,
@@ -198,16 +225,28 @@ class Verifier {
     return { total: this.#total, frames: this.#frames, bytes: this.#bytes };
   }
 
+  /** Reports rows that no server can have written. Their frames are not looked at. */
+  #findDamagedRows(): void {
+    for (const place of damagedRows(this.#journal, this.#copiedStream)) {
+      const why = "no server can have written it; --repair makes a new journal without it";
+      this.#report("damaged", { stream: "", source: "" }, place, why);
+    }
+  }
+
+  /** Yields the rows that are not damaged. */
   *#rows(): Generator<JournalRow> {
-    const page = this.#journal.query<JournalRow, [number]>(
-      `SELECT id, stream, source, session, seq, name, bytes, crc32 FROM frames
-        WHERE id > ? ORDER BY id LIMIT ${rowBatchSize}`,
-    );
+    const page = this.#journal
+      .query<Record<keyof JournalRow, bigint>, [number]>(
+        `SELECT * FROM frames WHERE id > ? ORDER BY id LIMIT ${rowBatchSize}`,
+      )
+      .safeIntegers(true);
     for (let after = 0; ;) {
       const rows = page.all(after);
       if (rows.length === 0) return;
-      yield* rows;
-      after = rows.at(-1)!.id;
+      for (const row of rows) {
+        if (isWholeFrame(row, this.#copiedStream)) yield toJournalRow(row);
+      }
+      after = Number(rows.at(-1)!.id);
       this.#options.onProgress?.(this.#progress);
     }
   }
@@ -234,7 +273,7 @@ class Verifier {
     if (damage === undefined) return this.#countUnchecked(row);
     const path = framePath(row.stream, row.source, row.name);
     if (damage !== "gone") {
-      const where = this.#options.repair === true ? this.#setAside(row, path) : "";
+      const where = this.#options.repair === true ? this.#setAside(row) : "";
       return this.#report("damaged", row, path, damage + where);
     }
     if (this.#options.ignoreMissing === true) return;
@@ -296,6 +335,10 @@ class Verifier {
     this.#counts.unchecked = 0;
   }
 
+  #folderOf(source: Pick<JournalRow, "stream" | "source">): StoreFolder {
+    return StoreFolder.ofSource(this.#root, source, this.#copiedStream);
+  }
+
   async #findDamage({
     stream,
     source,
@@ -303,13 +346,12 @@ class Verifier {
     bytes,
     crc32,
   }: JournalRow): Promise<string | undefined> {
-    const path = join(
-      this.#root,
-      relativePath(framePath(stream, source, name), this.#copiedStream),
-    );
+    const folder = this.#folderOf({ stream, source });
+    const path = folder.pathOf(name);
     try {
-      const found = lstatSync(path, { throwIfNoEntry: false });
-      if (found === undefined) return "gone";
+      // A folder that is a link leads out of the store, so its files count as missing.
+      const found = folder.exists() && lstatSync(path, { throwIfNoEntry: false });
+      if (!found) return "gone";
       if (!found.isFile()) return "it is not a file";
       if (found.size !== bytes) return `it has ${found.size} bytes, not ${bytes}`;
       if ((await streamChecksum(path, bytes)) !== crc32)
@@ -327,10 +369,12 @@ class Verifier {
    *
    * @returns the end of the message, with the new path
    */
-  #setAside(row: JournalRow, path: string): string {
-    const aside = freePath(join(this.#root, ".frames", "damaged", path));
-    mkdirSync(dirname(aside), { recursive: true });
-    renameSync(join(this.#root, relativePath(path, this.#copiedStream)), aside);
+  #setAside(row: JournalRow): string {
+    const folder = this.#folderOf(row);
+    const asideFolder = new StoreFolder(this.#root, `.frames/damaged/${folder.storePath}`);
+    asideFolder.ensure();
+    const aside = freePath(asideFolder.pathOf(row.name));
+    renameSync(folder.pathOf(row.name), aside);
     const at = BigInt(Date.now()) * 1_000_000n;
     // The number was received, so it must not become a gap.
     const writeAccount = new AccountedRanges(this.#journal).add(row, row.seq, row.seq, at);
@@ -365,10 +409,14 @@ class Verifier {
     const columns = hasColumn(this.#journal, "losses", "state")
       ? "name, state"
       : "NULL AS name, NULL AS state";
-    const losses = this.#journal.query<JournalLossRow, []>(
-      `SELECT stream, source, first, last, reason, ${columns} FROM losses ORDER BY rowid`,
-    );
-    for (const { stream, source, first, last, reason, name, state } of losses.iterate()) {
+    const losses = this.#journal
+      .query<JournalLossRow, []>(
+        `SELECT stream, source, session, first, last, reason, at, ${columns} FROM losses ORDER BY rowid`,
+      )
+      .safeIntegers(true);
+    for (const row of losses.iterate()) {
+      if (!rowChecks.losses(row)) continue;
+      const { stream, source, first, last, reason, name, state } = row;
       if (state === "came") this.#counts.cameLater++;
       else if (state === "accepted") this.#counts.accepted++;
       else {
@@ -382,6 +430,13 @@ class Verifier {
     this.#counts.accepted += this.#counts.lost;
     this.#counts.lost = 0;
   }
+}
+
+/** Converts a row that `rowChecks` accepts. */
+function toJournalRow(row: UncheckedRow): JournalRow {
+  const { stream, source, session, name } = row as unknown as JournalRow;
+  const [id, seq, bytes, crc] = [row.id, row.seq, row.bytes, row.crc32].map(Number);
+  return { id: id!, stream, source, session, seq: seq!, name, bytes: bytes!, crc32: crc! };
 }
 
 /** Returns `path`, or `path` with the first free number appended if it exists. */

@@ -7,7 +7,7 @@
 
 import { afterEach, describe, expect, test } from "bun:test";
 import { Database } from "bun:sqlite";
-import { renameSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 
@@ -27,6 +27,7 @@ import type {
 import { DirectoryStore } from "../../../src/store/directory/directory-store.ts";
 import { journalPath } from "../../../src/store/journal/schema.ts";
 import { JournalTail } from "../../../src/server/playback/journal-tail.ts";
+import { FrameFiles } from "../../../src/store/directory/frame-files.ts";
 import { journal } from "../../helper/delivery.ts";
 import { hello, message, Peer, preface } from "../../helper/hostile.ts";
 import { temporaryFolder } from "../../helper/program.ts";
@@ -372,7 +373,9 @@ describe("frames that retention removed before a client had them", () => {
     const shelf = new Shelf();
     await shelf.put("a", 1);
     const supply = shelf.complete({ follow: true });
-    const frame = { ...{ id: 0, stream: "s", source: "a", session, name: "x", seq: 1 } };
+    const frame = {
+      ...{ id: 0, stream: "s", source: "a", session, name: "x", seq: 1, isDamaged: false },
+    };
     const add = (id: number) =>
       supply.addPassedOver({ ...frame, id, bytes: 1, crc32: 1, captured: 1n, received: 1n });
     for (let id = 1; id <= 10_000; id++) expect(add(id)).toBe(true);
@@ -458,7 +461,9 @@ test("retention keeps frames that a follower has not received, and no others", a
 
 test("a stored frame is not lost to a client because the server has too many open files", async () => {
   const { StoredFrame } = await import("../../../src/server/playback/stored-frame.ts");
-  const frame = new StoredFrame("/store", {
+  const folder = temporaryFolder();
+  mkdirSync(join(folder, "run7/visible"), { recursive: true });
+  const frame = new StoredFrame(new FrameFiles(folder), {
     ...{ stream: "run7", source: "visible", name: "1", session, sequence: 1, size: 1, crc32: 0 },
   } as ConstructorParameters<typeof StoredFrame>[1]);
   using faults = new SystemFaults();

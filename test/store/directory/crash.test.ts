@@ -510,7 +510,8 @@ describe("recovery", () => {
       expect(many.looked).toEqual(few.looked);
       const frames = many.looked.filter((call) => call.includes("/run7"));
       expect(frames.length).toBeGreaterThan(0);
-      for (const call of frames) expect(call).toContain("/run7/visible/3");
+      // The folders above it are looked at too, because one of them may be a link.
+      for (const call of frames) expect(call).toMatch(/ \/run7(?:\/visible(?:\/3)?)? ?$/);
       // The larger journal has hundreds of pages; a lookup reads one or two more of them.
       expect(many.pages - few.pages).toBeLessThan(20);
     },

@@ -15,8 +15,10 @@ import { join } from "node:path";
 import type { DirectoryStore } from "../../../src/store/directory/directory-store.ts";
 import { StreamCopy } from "../../../src/store/directory/stream-copy.ts";
 import { journalPath } from "../../../src/store/journal/schema.ts";
-import { verify } from "../../../src/store/verify/verify-directory.ts";
+import { isJournalReadable } from "../../../src/store/verify/check-journal.ts";
+import { type Finding, verify } from "../../../src/store/verify/verify-directory.ts";
 import { temporaryFolder } from "../../helper/program.ts";
+import { SystemFaults } from "../../helper/system-faults.ts";
 import { bytesOf, describeFrame, outcomeCode, session, storeFrame } from "../contract.ts";
 import {
   alter,
@@ -90,12 +92,21 @@ test("a frame that was damaged before its journal was rebuilt is not called righ
   expect(sessions.map((row) => row.session)).toEqual([otherSession, "0".repeat(32), otherSession]);
 });
 
-test.skipIf(process.platform !== "linux")(
-  "a journal on a part of the disk that cannot be read is rebuilt from the files",
+test("a journal on a part of the disk that cannot be read is not readable", async () => {
+  const directory = await storeOf(3);
+  const path = journalPath(directory);
+  using faults = new SystemFaults();
+  faults.decide = (call) => (call === "readSync" ? "EIO" : undefined);
+  expect(faults.within(() => isJournalReadable(path))).toBe(false);
+  faults.decide = undefined;
+  expect(isJournalReadable(path)).toBe(true);
+});
+
+test.skipIf(process.platform === "win32")(
+  "a journal that was replaced by a link is rebuilt from the files",
   async () => {
     const directory = await storeOf(3);
     const path = journalPath(directory);
-    // Reading the beginning of this file fails with EIO.
     rmSync(path);
     symlinkSync("/proc/self/mem", path);
     await expect(verify(directory)).rejects.toThrow("damaged or missing");
@@ -193,7 +204,11 @@ for (const [column, value] of damagedValues) {
   test(`a row with ${value} as ${column} is noticed, and repaired without doubt about the frame`, async () => {
     const directory = await storeOf(3);
     alter(directory, `UPDATE frames SET ${column} = ${value} WHERE name = '2.png'`);
-    await expect(verify(directory)).rejects.toThrow("damaged or missing");
+    const findings: Finding[] = [];
+    const found = await verify(directory, { onFinding: (finding) => findings.push(finding) });
+    // The other frames are verified all the same.
+    expect(found).toMatchObject({ frames: 2, damaged: 1, missing: 0, unknown: 0 });
+    expect(findings).toMatchObject([{ kind: "damaged", what: "row 2 of the table frames" }]);
     await verify(directory, { repair: true });
     const isSumKept = column !== "crc32" && column !== "bytes";
     expect(await verify(directory)).toMatchObject({ frames: 3, unchecked: isSumKept ? 0 : 1 });
@@ -212,7 +227,12 @@ for (const [table, change] of [
   test(`a damaged row of the table ${table} is noticed and left out: ${change.slice(0, 60)}`, async () => {
     const directory = await storeOf(2);
     alter(directory, change);
-    await expect(verify(directory)).rejects.toThrow("damaged or missing");
+    const findings: string[] = [];
+    const found = await verify(directory, { onFinding: ({ what }) => findings.push(what) });
+    expect(found).toMatchObject({ frames: 2, damaged: 1 });
+    expect(findings).toEqual([
+      expect.stringMatching(new RegExp(`^row -?\\d+ of the table ${table}$`)),
+    ]);
     expect(await verify(directory, { repair: true })).toMatchObject({ rebuilt: 2, lost: 0 });
     expect(await verify(directory)).toMatchObject({ frames: 2, unchecked: 0 });
   });
