@@ -105,7 +105,7 @@ describe("log objects", () => {
   });
 
   test("unknown entries and fields of a later version are ignored", async () => {
-    const later = `${begin}["o","run7","visible",null,null,"more"]\n["z",1]\n["a",1,2,"3",4]\n["e",3]\n`;
+    const later = `${begin}["o","run7","visible","cam",null,"0123456789abcdef","more"]\n["z",1]\n["a",1,2,"3",4]\n["e",3]\n`;
     const account = { kind: "account", first: 1, last: 2, at: 3n };
     expect((await decode(gzipSync(later)))[1]!.entry).toMatchObject(account);
   });
