@@ -87,6 +87,8 @@ export class SentFileRemover {
 
   #start(): void {
     if (this.#running !== undefined) return;
+    // A timer may fire before a frame is due.
+    if (this.#pending.length === 0) return this.#awaitPostponed();
     this.#running = this.#removePending();
     // `onNotRemoved` may throw; `finish` rejects with that error.
     this.#running.catch(() => {});

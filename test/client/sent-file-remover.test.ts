@@ -66,6 +66,13 @@ describe("files that a process may still be writing to", () => {
     expect(names()).toEqual([]);
   });
 
+  test("a timer that fires before the frame is due does not end the removals", async () => {
+    // Timers count whole milliseconds, so about half of these fire early.
+    const again: Postponed = { ...postponed, delayMs: 250.9 };
+    const { remover } = removerOf({ a: [...Array<Postponed>(8).fill(again), "removed"] });
+    await until("the removal", () => remover.removed === 1);
+  });
+
   test("a frame that is still postponed at the end is reported", async () => {
     const { remover, names } = removerOf({ a: [postponed], b: ["removed"], c: [postponed] });
     await within(remover.finish(), () => "the end did not come");
