@@ -49,6 +49,7 @@ export class Spool {
   readonly #sources: SourceSpool[] = [];
   #database: Database | undefined;
   #isSessionEnded = false;
+  #numbering: string;
   /** Whether the tables and the session are on the disk. */
   #isPrepared = false;
   #bytes = 0;
@@ -75,6 +76,7 @@ export class Spool {
     this.#maxBytes = maxBytes;
     this.#onError = onError;
     this.session = session;
+    this.#numbering = session.id;
     try {
       this.session = this.#prepare(session);
     } catch (error) {
@@ -165,7 +167,13 @@ export class Spool {
       );
     }
     this.#isSessionEnded = ended !== null;
+    this.#numbering = stored.id;
     return { id: ended === null ? stored.id : session.id, started: Number(stored.started) };
+  }
+
+  /** Id of the session in which the numbers in the spool began. */
+  get numbering(): string {
+    return this.#numbering;
   }
 
   /**
@@ -300,6 +308,9 @@ const cutFlags = constants.O_WRONLY | (constants.O_NOFOLLOW ?? 0);
 /** End of the name of a file whose frame was settled while its row could not be deleted. */
 const settledSuffix = ".settled";
 
+/** End of the name of an empty file. Its name has the session, and a number that SQLite cannot record. */
+const counterSuffix = ".last";
+
 /** The spooled frames and losses of one source. */
 export class SourceSpool {
   readonly #spool: Spool;
@@ -307,6 +318,8 @@ export class SourceSpool {
   readonly #source: string;
   #statements: ReturnType<typeof prepareSpoolStatements> | undefined;
   #hasFolder = false;
+  /** Name of the file with `counterSuffix`. */
+  #counterFile: string | undefined;
   #frameCount = 0;
   /** Last sequence number that `next` returned on this connection. */
   #lastSent = 0;
@@ -347,6 +360,7 @@ export class SourceSpool {
     this.#frameCount = Number(statements.frames.get(this.#source)!.frames);
     for (const name of existsSync(this.#folder) ? readdirSync(this.#folder) : []) {
       if (name.endsWith(settledSuffix)) this.#settled.add(parseInt(name));
+      if (name.endsWith(counterSuffix)) this.#counterFile = name;
     }
     return statements;
   }
@@ -369,12 +383,34 @@ export class SourceSpool {
    */
   get lastNumber(): number {
     if (this.#spool.isNew) return 0;
-    return this.#use("read", ({ last }) => Number(last.get(this.#source)?.last ?? 0n));
+    const recorded = this.#use("read", ({ last }) => Number(last.get(this.#source)?.last ?? 0n));
+    const [session, number] = this.#counterFile?.slice(0, -counterSuffix.length).split("-") ?? [];
+    return session === this.#spool.numbering ? Math.max(recorded, Number(number)) : recorded;
   }
 
-  /** Recorded again with the next frame if it cannot be recorded now. */
+  /** Recorded in another way if SQLite cannot record it. */
   set lastNumber(sequence: number) {
-    this.#try(() => this.#use("written", ({ setLast }) => setLast.run(this.#source, sequence)));
+    try {
+      this.#use("written", ({ setLast }) => setLast.run(this.#source, sequence));
+      if (this.#counterFile !== undefined) removeFile(join(this.#folder, this.#counterFile));
+      this.#counterFile = undefined;
+    } catch (error) {
+      if (!(error instanceof FramesError)) throw error;
+      this.#nameCounter(sequence);
+    }
+  }
+
+  /** Records the last number in the name of an empty file, because a full disk still has names. */
+  #nameCounter(sequence: number): void {
+    const name = `${this.#spool.numbering}-${sequence}${counterSuffix}`;
+    const path = join(this.#folder, name);
+    try {
+      if (this.#counterFile === undefined) writeFileSync(path, "");
+      else renameSync(join(this.#folder, this.#counterFile), path);
+      this.#counterFile = name;
+    } catch {
+      // The error of the disk was already reported.
+    }
   }
 
   /** Runs `act`. Its failure was reported and is made up for later. */

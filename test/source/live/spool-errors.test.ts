@@ -2,7 +2,7 @@
 // a while.
 
 import { describe, expect, test } from "bun:test";
-import { readdirSync, rmSync } from "node:fs";
+import { cpSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { FramesError } from "../../../src/errors.ts";
 import type { Frame, Loss } from "../../../src/frame.ts";
@@ -259,6 +259,39 @@ describe("a spool whose disk fails for a while", () => {
     expect(left.reduce((sum, size) => sum + size, 0)).toBe(0);
     sender.source.close();
     sender.spool.close();
+  });
+
+  test("no number is used twice when SQLite could not record the last one before the sender was killed", async () => {
+    using faults = new SystemFaults();
+    const directory = temporaryFolder();
+    leaveTwo(directory);
+    const sender = new Sender(directory, "block");
+    sender.source.onConnected();
+    sender.take();
+    faults.decide = (call, args) =>
+      call === "statement.run" && isWrite(call, String(args[0])) ? "SQLITE_FULL" : undefined;
+    await faults.within(async () => {
+      await sender.capture(3);
+      await sender.drain();
+    });
+    expect([...sender.delivered]).toEqual([1, 2, 3, 4, 5]);
+    // The disk keeps only what was written so far, as after a kill.
+    const copy = temporaryFolder();
+    cpSync(directory, copy, { recursive: true });
+    sender.source.close();
+    sender.spool.close();
+    const next = new Sender(copy, "block");
+    next.source.onConnected();
+    await next.capture(1);
+    await next.drain();
+    expect([...next.delivered]).toEqual([6]);
+    next.source.close();
+    next.spool.close();
+    // An emptied spool starts a new session, whose numbers start again.
+    const last = new Sender(copy, "block");
+    expect(last.source.capturedCount).toBe(0);
+    last.source.close();
+    last.spool.close();
   });
 
   test("a sender starts although its new spool cannot be created on the full disk, and spools once it can", async () => {
