@@ -507,6 +507,8 @@ export class Journal {
   #fail(error: unknown): FramesError {
     this.#pendingError = journalError("write", this.#path, error);
     this.#byteTotal.reset();
+    // Losses that were ended in the batch are open again.
+    this.#hasNamedLosses = true;
     this.listener?.onReset();
     if (this.#database.inTransaction) this.#statements.rollback.run();
     this.#inTransaction = false;

@@ -256,10 +256,11 @@ export function openReadOnly(path: string): Database {
   try {
     database.query("SELECT 1 FROM frames LIMIT 1").get();
     return database;
-  } catch {
+  } catch (error) {
+    database.close();
     // A reader without write access to the folder cannot open the WAL. Such a journal is read as
     // immutable, which is correct only while no process writes it.
-    database.close();
+    if (!/^SQLITE_(?:CANTOPEN|READONLY)/.test(systemCode(error) ?? "")) throw error;
     const { SQLITE_OPEN_READONLY, SQLITE_OPEN_URI } = constants;
     const address = `${pathToFileURL(path).href}?immutable=1`;
     return new Database(address, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI);

@@ -13,6 +13,7 @@ import { listSources } from "../../../src/store/journal/source-list.ts";
 import { SourceTotals } from "../../../src/store/journal/source-totals.ts";
 import { type Finding, verify } from "../../../src/store/verify/verify-directory.ts";
 import { temporaryFolder } from "../../helper/program.ts";
+import { SystemFaults } from "../../helper/system-faults.ts";
 import { bytesOf, session } from "../contract.ts";
 import { alter, offered, openVisible, otherSession, putAll, rows, withStore } from "../fixture.ts";
 
@@ -246,4 +247,20 @@ describe("accepted losses", () => {
       rows(directory, "SELECT session FROM losses WHERE session = ?".replace("?", `'${session}'`)),
     ).toHaveLength(1);
   });
+});
+
+test("a loss ends although the first attempt to record that its frame came was rolled back", async () => {
+  using faults = new SystemFaults();
+  const directory = temporaryFolder();
+  await withStore(directory, async (store) => {
+    lose(store, "a", 1);
+    await store.flush();
+    const deliver = () => putAll(store, openVisible(store), [["a", bytes]]);
+    faults.decide = (_, args) => (args[0] === "COMMIT" ? "SQLITE_FULL" : undefined);
+    const failure = await faults.within(deliver).catch((error: unknown) => error);
+    expect((failure as FramesError).code).toBe("store");
+    faults.decide = undefined;
+    await deliver();
+  });
+  expect(await lossesOf(directory)).toMatchObject({ found: [], lost: 0, cameLater: 1 });
 });
