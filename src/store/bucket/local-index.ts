@@ -7,7 +7,7 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { isOwnFolder } from "../../common/foreign-folder.ts";
-import { asFramesError, FramesError } from "../../errors.ts";
+import { asFramesError, FramesError, isSystemError, systemSentence } from "../../errors.ts";
 import type { SourceInfo } from "../../frame.ts";
 import type { OfferedFrameInfo, StoredFrameInfo } from "../conflict.ts";
 import type { SourceSession } from "../journal/accounted-ranges.ts";
@@ -15,7 +15,7 @@ import { Journal } from "../journal/journal.ts";
 import type { LogEntry, DecodedEntry, LogSource } from "./log-format.ts";
 import { StoreLock } from "../lock.ts";
 import type { JournalListener } from "../store-contents.ts";
-import { type FrameRow, journalPath } from "../journal/schema.ts";
+import { type FrameRow, isMalformed, journalPath } from "../journal/schema.ts";
 import { provedKey, type SessionOwner } from "../session-owner.ts";
 
 /** A row whose frame has other bytes in the local index. */
@@ -31,6 +31,8 @@ interface KnownSession {
   /** Number of the log object that names the key of the session, and whether by its id. */
   ownedFrom: number;
   hasKeyId: boolean;
+  /** Whether the row of the owner may be lost, so that its entry must write it again. */
+  isOwnerUnsure: boolean;
 }
 
 export class LocalIndex {
@@ -52,10 +54,43 @@ export class LocalIndex {
     removeStale(parentFolder);
     [this.folder, this.#lock] = makeFolder(parentFolder);
     this.path = journalPath(this.folder);
-    mkdirSync(dirname(this.path));
-    this.#journal = new Journal(this.path);
-    this.#journal.setProperty("identity", identity);
-    this.#journal.flush();
+    try {
+      mkdirSync(dirname(this.path));
+      this.#journal = new Journal(this.path);
+      this.#journal.setProperty("identity", identity);
+      this.#journal.flush();
+    } catch (error) {
+      this.#removeFolder();
+      throw this.#toStoreError(error);
+    }
+  }
+
+  /**
+   * Runs `act` on the journal. After a failure the entries of the current batch are missing, and are
+   * to be applied again.
+   *
+   * @throws {FramesError} `store`
+   */
+  #use<T>(act: (journal: Journal) => T): T {
+    try {
+      return act(this.#journal);
+    } catch (error) {
+      // Only the caller's entries are lost, so the next ones need not fail as well.
+      this.#journal.clearError(error);
+      const storeError = this.#toStoreError(error);
+      if (storeError !== error) {
+        for (const known of this.#sessions.values()) known.isOwnerUnsure = true;
+      }
+      throw storeError;
+    }
+  }
+
+  #toStoreError(error: unknown): unknown {
+    const cause = error instanceof FramesError ? error.cause : error;
+    if (!isSystemError(cause)) return error;
+    const what = `Cannot use the local copy of the journal in ${this.folder}`;
+    const hint = isMalformed(cause) ? "; start this command again, which makes a new copy" : "";
+    return new FramesError("store", `${what}: ${systemSentence(cause)}${hint}`, { cause });
   }
 
   /** Rises with each frame row that is applied. */
@@ -70,12 +105,12 @@ export class LocalIndex {
 
   /** Returns the key that began a session; undefined if no log object names it. */
   sessionOwner(session: string): SessionOwner | undefined {
-    return this.#journal.sessionOwner(session);
+    return this.#use((journal) => journal.sessionOwner(session));
   }
 
-  /** @throws {FramesError} `stolen-session` if another key began the session, or no sender did */
+  /** @throws {FramesError} `stolen-session` if another key began the session, or no sender did; `store` */
   checkSession(session: string, sender: SessionOwner): void {
-    this.#journal.checkSession(session, sender);
+    this.#use((journal) => journal.checkSession(session, sender));
   }
 
   /**
@@ -83,14 +118,20 @@ export class LocalIndex {
    * versions have no id of the key.
    */
   #updateSession({ header: { session, first, last }, entry }: DecodedEntry): void {
-    const known = this.#sessions.get(session) ?? { last, ownedFrom: Infinity, hasKeyId: false };
+    const known = this.#sessions.get(session) ?? {
+      last,
+      ownedFrom: Infinity,
+      hasKeyId: false,
+      isOwnerUnsure: false,
+    };
     this.#sessions.set(session, known);
     if (last > known.last) known.last = last;
     if (entry === undefined) return;
     const { key, keyId } = entry.logSource;
     const hasKeyId = keyId !== null;
-    const isFirst = hasKeyId === known.hasKeyId ? first < known.ownedFrom : hasKeyId;
-    if (!isFirst) return;
+    const isEarlier = first < known.ownedFrom || (known.isOwnerUnsure && first === known.ownedFrom);
+    if (!(hasKeyId === known.hasKeyId ? isEarlier : hasKeyId)) return;
+    known.isOwnerUnsure = false;
     known.ownedFrom = first;
     known.hasKeyId = hasKeyId;
     this.#journal.setSessionOwner(session, { key, keyId });
@@ -100,8 +141,13 @@ export class LocalIndex {
    * Applies entries of log objects and segments.
    *
    * @returns rows that conflict with the bytes of a stored frame
+   * @throws {FramesError} `store`
    */
   apply(decoded: readonly DecodedEntry[]): Conflict[] {
+    return this.#use((journal) => this.#apply(journal, decoded));
+  }
+
+  #apply(journal: Journal, decoded: readonly DecodedEntry[]): Conflict[] {
     const conflicts: Conflict[] = [];
     for (const item of decoded) {
       this.#updateSession(item);
@@ -112,21 +158,21 @@ export class LocalIndex {
       const sourceSession = { stream, source, session };
       if (entry.kind === "loss") {
         const { first, last, reason, at, name } = entry;
-        this.#journal.addLoss(sourceSession, first, last, reason, at, name);
+        journal.addLoss(sourceSession, first, last, reason, at, name);
         // The lines of other sessions come in any order.
-        const stored = name === undefined ? null : this.#journal.find(stream, source, name);
-        if (stored !== null) this.#journal.endLosses({ stream, source, name: name! }, stored);
+        const stored = name === undefined ? null : journal.find(stream, source, name);
+        if (stored !== null) journal.endLosses({ stream, source, name: name! }, stored);
       } else if (entry.kind === "account") {
-        this.#journal.markAccounted(sourceSession, entry.first, entry.last, entry.at);
+        journal.markAccounted(sourceSession, entry.first, entry.last, entry.at);
       } else {
         const row = toFrameRow(session, entry);
-        const stored = this.#journal.find(stream, source, row.name);
+        const stored = journal.find(stream, source, row.name);
         this.#version++;
-        if (stored === null) this.#journal.addFrame(row);
+        if (stored === null) journal.addFrame(row);
         else if (stored.bytes !== row.bytes || stored.crc32 !== row.crc32) {
           conflicts.push({ row, etag: entry.etag });
         } else if (stored.session !== session || stored.seq !== row.seq) {
-          this.#journal.markAccounted(sourceSession, row.seq, row.seq, row.received);
+          journal.markAccounted(sourceSession, row.seq, row.seq, row.received);
         }
       }
     }
@@ -135,7 +181,7 @@ export class LocalIndex {
 
   /** Replaces the row of the frame that has the same name. */
   replace(row: FrameRow): void {
-    this.#journal.endReplacement({ row, partial: "" }, true);
+    this.#use((journal) => journal.endReplacement({ row, partial: "" }, true));
   }
 
   /** Sets the one listener for removed rows, or removes it if undefined. */
@@ -145,11 +191,11 @@ export class LocalIndex {
 
   /** Commits applied entries, so that readers see them. */
   flush(): void {
-    this.#journal.flush();
+    this.#use((journal) => journal.flush());
   }
 
   find(stream: string, source: string, name: string): StoredFrameInfo | null {
-    return this.#journal.find(stream, source, name);
+    return this.#use((journal) => journal.find(stream, source, name));
   }
 
   hasOpenLoss(
@@ -158,7 +204,7 @@ export class LocalIndex {
     name: string,
     reason: string,
   ): boolean {
-    return this.#journal.hasOpenLoss(sourceSession, sender, name, reason);
+    return this.#use((journal) => journal.hasOpenLoss(sourceSession, sender, name, reason));
   }
 
   findOffered(
@@ -167,25 +213,34 @@ export class LocalIndex {
     name: string,
     captured: bigint,
   ): OfferedFrameInfo | null {
-    return this.#journal.findOffered(stream, source, name, captured);
+    return this.#use((journal) => journal.findOffered(stream, source, name, captured));
   }
 
   hasStream(stream: string): boolean {
-    return this.#journal.hasStream(stream);
+    return this.#use((journal) => journal.hasStream(stream));
   }
 
   /** Runs `act` in one read transaction. */
   read<T>(act: () => T): T {
-    return this.#journal.read(act);
+    return this.#use((journal) => journal.read(act));
   }
 
   /** Closes the index and deletes its folder. */
   close(): void {
     try {
       this.#journal.close();
-    } finally {
-      this.#lock.release();
+    } catch {
+      // Its rows are in the bucket as well.
+    }
+    this.#removeFolder();
+  }
+
+  #removeFolder(): void {
+    this.#lock.release();
+    try {
       rmSync(this.folder, { recursive: true, force: true });
+    } catch {
+      // The next index deletes it as a stale one.
     }
   }
 }

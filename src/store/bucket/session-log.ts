@@ -197,8 +197,9 @@ export class SessionLog {
         continue;
       }
       this.#setLast(number, upload.outcome === "stored" ? upload.etag : undefined);
-      logSync.markRead(path);
       await logSync.apply(entries.map((entry) => ({ header, entry })));
+      // If they cannot be applied now, the next poll reads them.
+      logSync.markRead(path);
       // Their entries are now in the object with the right number. A stray object that remains does
       // no harm.
       for (const path of strayPaths) void s3.remove(path).catch(() => {});
