@@ -103,7 +103,7 @@ export class HttpContext {
       this.contents.checkReady();
       return this.server.storeError;
     } catch (error) {
-      return asFramesError(error, "store");
+      return asFramesError(error, "store", `Cannot read the store ${this.contents.location}`);
     }
   }
 

@@ -2,7 +2,13 @@
 import { crc32 } from "../../common/checksum.ts";
 import { ConcurrencyLimit } from "../../common/concurrency.ts";
 import type { FrameDescription, RawShape } from "../../frame.ts";
-import { FramesError } from "../../errors.ts";
+import {
+  FramesError,
+  isExhausted,
+  isSystemError,
+  systemCode,
+  systemSentence,
+} from "../../errors.ts";
 import { notFound, errorResponse } from "../responses.ts";
 import type { RouteRequest } from "../request.ts";
 import type { HttpContext } from "../context.ts";
@@ -40,7 +46,8 @@ interface ByteRange {
  * Responds with a frame or the requested byte range.
  *
  * @param cachedBytes the frame's bytes, if they are in memory already
- * @throws {FramesError} `missing` if the file was removed, `damaged` if its checksum is wrong
+ * @throws {FramesError} `missing` if the file was removed, `damaged` if its checksum is wrong,
+ * `unreadable` if the disk cannot read it, `store` if the process has too many open files
  */
 export async function frameResponse(
   req: RouteRequest,
@@ -69,23 +76,24 @@ export async function frameResponse(
   const status = isWhole ? 200 : 206;
   if (!isWhole)
     headers["Content-Range"] = `bytes ${byteRange.from}-${byteRange.to - 1}/${frame.size}`;
-  const blob = cachedBytes === undefined ? contents.blob({ ...served, ...frame }) : undefined;
+  const openStored = () => contents.blob({ ...served, ...frame });
+  const blob = cachedBytes === undefined ? await readStored(served, openStored) : undefined;
   if (cachedBytes === undefined && blob === undefined) throw movedAwayError(served);
   if (request.method === "HEAD") {
     const headHeaders = { ...headers, "Content-Length": String(length) };
     return new Response(null, { status, headers: headHeaders });
   }
   if (cachedBytes !== undefined || frame.size <= maxInMemoryBytes) {
-    const read = () => blob!.bytes().catch(() => undefined);
-    const bytes = cachedBytes ?? (await reads.run(read));
-    if (bytes === undefined || bytes.length !== frame.size) throw movedAwayError(served);
+    const read = () => reads.run(() => blob!.bytes());
+    const bytes = cachedBytes ?? (await readStored(served, read));
+    if (bytes.length !== frame.size) throw movedAwayError(served);
     if (cachedBytes === undefined && crc32(bytes) !== served.crc32) throw damagedError(served);
     req.setIdleTimeout(idleTimeoutSeconds);
     return new Response(bytes.subarray(byteRange.from, byteRange.to), { status, headers });
   }
   if (isWhole && frame.size <= maxVerifiedBytes) {
-    const verify = () => hasStoredChecksum(blob!, served, request.signal);
-    if (!(await reads.run(verify))) throw damagedError(served);
+    const verify = () => reads.run(() => hasStoredChecksum(blob!, served, request.signal));
+    if (!(await readStored(served, verify))) throw damagedError(served);
   }
   req.setIdleTimeout(idleTimeoutSeconds);
   const body = blob!.slice(byteRange.from, byteRange.to);
@@ -135,6 +143,24 @@ function parseRange(request: Request, size: number, etag: string): ByteRange | u
   const from = Number(first);
   if (from >= size) return undefined;
   return { from, to: last === "" ? size : Math.min(size, Number(last) + 1) };
+}
+
+/**
+ * Runs `read` on the file or object of a frame.
+ *
+ * @throws {FramesError} `missing`, `unreadable` or `store`
+ */
+async function readStored<T>(served: ServedFrame, read: () => T | Promise<T>): Promise<T> {
+  try {
+    return await read();
+  } catch (error) {
+    const cause = error instanceof FramesError ? error.cause : error;
+    // A bucket reports a missing object by an error of its own.
+    if (!isSystemError(cause) || systemCode(cause) === "ENOENT") throw movedAwayError(served);
+    const what = `Cannot read the file of frame ${JSON.stringify(served.frame.name)} of ${served.source}`;
+    const code = isExhausted(cause) ? "store" : "unreadable";
+    throw new FramesError(code, `${what}: ${systemSentence(cause)}`, { cause });
+  }
 }
 
 /**
