@@ -120,8 +120,8 @@ export interface FrameSource {
   retry(frame: Frame, error: FramesError): Frame | Loss;
   /**
    * Removes a delivered frame, if it is unchanged since it was sent. Returns `superseded` if it
-   * changed and will be sent again, and when to try again if another process may still be writing to
-   * it.
+   * changed and will be sent again, or if its later version was removed. Returns when to try again
+   * if another process may still be writing to it, or too many files are open.
    *
    * @param crc32 CRC-32 of the payload sent
    * @throws {FramesError} `changed` or `unreadable`; the frame is not removed then

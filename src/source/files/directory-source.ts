@@ -1,20 +1,12 @@
 /** Sends the files of a folder as frames. */
 import { compileCheaply } from "../../common/compilation.ts";
-import {
-  type BigIntStats,
-  type Dirent,
-  lstatSync,
-  openSync,
-  type StatsBase,
-  unlinkSync,
-} from "node:fs";
+import { type BigIntStats, type Dirent, lstatSync, type StatsBase, unlinkSync } from "node:fs";
 import { lstat } from "node:fs/promises";
 import { closeReadFile } from "../../common/close-file.ts";
 import { checksum } from "../../common/checksum.ts";
-import { openFlags } from "../../common/open-flags.ts";
-import { FramesError } from "../../errors.ts";
+import { FramesError, isExhausted } from "../../errors.ts";
 import type { Frame, FrameSource, Loss, Postponed } from "../../frame.ts";
-import { FileFrame, type FrameFolder, toFileError } from "./file-frame.ts";
+import { FileFrame, type FrameFolder, openToRead, toFileError } from "./file-frame.ts";
 import { takeLease } from "./file-writers.ts";
 import { type NameList, packNames } from "./packed-names.ts";
 import { ReadMode } from "./read-mode.ts";
@@ -143,7 +135,7 @@ export abstract class FileSource implements FrameSource, FrameFolder {
       const current = new FileFrame(this, frame.name, frame.sequence, true, undefined);
       if (!current.hasStateOf(frame)) throw changedAfterError();
       // Asked before the file is read, since a writer may take long.
-      file = openSync(path, openFlags);
+      file = openToRead(path);
       let isUnwritten = takeLease(file, path);
       closeReadFile(file);
       file = undefined;
@@ -151,7 +143,7 @@ export abstract class FileSource implements FrameSource, FrameFolder {
       const waitMs = isUnwritten === true ? 0 : this.#remainingQuietMs(current);
       if (waitMs > 0) return { delayMs: Math.round(waitMs), error: openForWritingError() };
       if ((await checksum(current)) !== crc32) throw changedAfterError();
-      file = openSync(path, openFlags);
+      file = openToRead(path);
       isUnwritten = takeLease(file, path);
       if (isUnwritten === false) return { delayMs: writerRetryMs, error: openForWritingError() };
       // Another program may have put a different file in its place; delete only the file that was
@@ -161,8 +153,10 @@ export abstract class FileSource implements FrameSource, FrameFolder {
       this.#quietSince.delete(frame.sequence);
       return "removed";
     } catch (error) {
+      const fileError = toFileError(error, frame.name);
+      if (isExhausted(fileError.cause)) return { delayMs: writerRetryMs, error: fileError };
       this.#quietSince.delete(frame.sequence);
-      throw toFileError(error, frame.name);
+      throw fileError;
     } finally {
       if (file !== undefined) closeReadFile(file);
     }

@@ -3,8 +3,9 @@
  * or has been unchanged for a while. Combines file system events with periodic rescans, because
  * some file systems send no events.
  */
-import { type BigIntStats, closeSync, lstatSync, openSync, readSync } from "node:fs";
+import { type BigIntStats, lstatSync, openSync, readSync } from "node:fs";
 import { join } from "node:path";
+import { closeReadFile } from "../../common/close-file.ts";
 import { FramesError, systemCode, systemSentence } from "../../errors.ts";
 import { openFlags } from "../../common/open-flags.ts";
 import { fileKind, type SkippedPath } from "./directory-source.ts";
@@ -539,7 +540,7 @@ function isFileComplete(path: string, size: number): boolean {
       readSync(fd, tail, 0, bytes, size - bytes);
       return hasImageEnd(head, tail) !== false;
     } finally {
-      closeSync(fd);
+      closeReadFile(fd);
     }
   } catch {
     // Sending the file will report why it cannot be read.

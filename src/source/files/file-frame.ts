@@ -21,6 +21,20 @@ const maxOpenFileBytes = 1_000_000;
 /** The open files of all sources. Each source has one file that waits to be read. */
 const waitingFiles = new OpenFileLimit(openFileShares().frames);
 
+/**
+ * Opens a file for reading. If the process has too many open files, those that only wait are closed
+ * first.
+ */
+export function openToRead(path: string): number {
+  try {
+    return openSync(path, openFlags);
+  } catch (error) {
+    if (!isExhausted(error)) throw error;
+    waitingFiles.closeAll();
+    return openSync(path, openFlags);
+  }
+}
+
 /** Makes `stat` return times in nanoseconds. */
 const statOptions = { bigint: true } as const;
 
@@ -97,15 +111,11 @@ export class FileFrame implements Frame, OpenFile {
   #open(): number {
     waitingFiles.acquire(this);
     try {
-      this.#fd = openSync(this.#path, openFlags);
+      return (this.#fd = openToRead(this.#path));
     } catch (error) {
       waitingFiles.release(this);
-      if (!isExhausted(error)) throw error;
-      // Something else in this process has many files open. Files that only wait can be closed.
-      waitingFiles.closeAll();
-      this.#fd = openSync(this.#path, openFlags);
+      throw error;
     }
-    return this.#fd;
   }
 
   /** Returns the file descriptor. Reopens a closed file and checks that it is unchanged. */

@@ -3,9 +3,10 @@
  * not tell whether a name was created or a complete file was renamed to it, and is silent when
  * events were lost. Other systems use `fs.watch`.
  */
-import { closeSync, type FSWatcher, statSync, watch } from "node:fs";
+import { type FSWatcher, statSync, watch } from "node:fs";
 import { constants } from "node:os";
 import { basename, dirname, join } from "node:path";
+import { closeReadFile } from "../../common/close-file.ts";
 import { errnoFunction, lastErrno, openCLibrary } from "../../common/c-library.ts";
 
 /**
@@ -168,7 +169,7 @@ class InotifyEvents implements FolderEvents {
   }
 
   close(): void {
-    closeSync(this.#file);
+    closeReadFile(this.#file);
   }
 }
 

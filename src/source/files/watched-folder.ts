@@ -1,5 +1,5 @@
 /** The frames of one watched folder, in the order in which they became complete. */
-import { constants, copyFileSync, lstatSync, renameSync, utimesSync } from "node:fs";
+import { constants, copyFileSync, lstatSync, renameSync, unlinkSync, utimesSync } from "node:fs";
 import { join } from "node:path";
 import { FramesError } from "../../errors.ts";
 import type { Frame, Loss, Postponed } from "../../frame.ts";
@@ -136,9 +136,11 @@ export class WatchedFolder extends FileSource {
       if (result === "removed") this.#hooks.onRemoved(frame.name);
       return result;
     } catch (error) {
-      const isChanged = error instanceof FramesError && error.code === "changed";
+      const code = error instanceof FramesError ? error.code : undefined;
+      // Its later version was removed here, or another program has deleted it.
+      if (code === "vanished") return "superseded";
       // The watcher finds a file that has another size or time, and sends it.
-      if (isChanged && !this.#hasEnded && !this.hasStateOf(frame)) return "superseded";
+      if (code === "changed" && !this.#hasEnded && !this.hasStateOf(frame)) return "superseded";
       throw error;
     }
   }
@@ -154,6 +156,11 @@ export class WatchedFolder extends FileSource {
     // A name that no other user can foresee, and no link can take.
     const unfinished = join(this.path, `.kept-${crypto.randomUUID()}.part`);
     copyFileSync(path, unfinished, constants.COPYFILE_FICLONE | constants.COPYFILE_EXCL);
+    // The next file of the name may have replaced it meanwhile.
+    if (!this.hasStateOf(frame)) {
+      unlinkSync(unfinished);
+      return undefined;
+    }
     const seconds = String(Number(frame.captured) / 1e9);
     utimesSync(unfinished, seconds, seconds);
     renameSync(unfinished, copy);

@@ -83,3 +83,29 @@ describe("a source of files with one failing call", () => {
     });
   }
 });
+
+describe("a delivered file when too many files are open", () => {
+  for (const failing of [1, 2]) {
+    test(`it is removed when open ${failing} of its removal fails once, and later if it fails again`, async () => {
+      using faults = new SystemFaults();
+      const folder = temporaryFolder();
+      writeFileSync(join(folder, "1"), "one");
+      const root = createRoot(folder, undefined, false);
+      const [source] = walk([root], { include: [], exclude: [] }).sources;
+      const frame = source!.next(true) as Frame;
+      frame.read(new Uint8Array(frame.size));
+      let opened = 0;
+      let isLasting = true;
+      faults.decide = (call) => {
+        if (call !== "openSync" || ++opened < failing) return undefined;
+        return isLasting || opened === failing ? "EMFILE" : undefined;
+      };
+      const removed = await faults.within(() => source!.remove(frame, crc32("one")));
+      expect(removed).toMatchObject({ error: { message: "too many open files" } });
+      expect(existsSync(join(folder, "1"))).toBe(true);
+      [opened, isLasting] = [0, false];
+      expect(await faults.within(() => source!.remove(frame, crc32("one")))).toBe("removed");
+      expect(existsSync(join(folder, "1"))).toBe(false);
+    });
+  }
+});

@@ -251,6 +251,16 @@ describe("files moved to the server", () => {
     expect(await Bun.file(join(folder, "a")).text()).toBe("two");
     expect(((await source.next(false)) as Frame).sequence).toBe(2);
   });
+
+  test("an earlier version of a file that was removed is no failure", async () => {
+    const folder = temporaryFolder();
+    using watching = new Watching(folder, { isHeld: true, settleMs: 20 });
+    const half = await taken(watching, folder, "a", "one");
+    const whole = await taken(watching, folder, "a", "one, and more");
+    const source = watching.sources.get("run7")!;
+    expect(await source.remove(whole, crc32("one, and more"))).toBe("removed");
+    expect(await source.remove(half, crc32("one"))).toBe("superseded");
+  });
 });
 
 /** Places a file, and takes it from the source as a delivery does. */
