@@ -1,7 +1,9 @@
-// Faults that a chaos run causes in server, sender, link and disk, and their timing.
+// Faults that a chaos run causes in server, senders, link and disks, and their timing.
 
+import { hangMs } from "../helper/time.ts";
 import { Random, seedOf } from "../wire/fuzz.ts";
-import { timeout, type World } from "./world.ts";
+import { timeout } from "./sender.ts";
+import type { World } from "./world.ts";
 
 export const kinds = [
   "server killed",
@@ -11,6 +13,8 @@ export const kinds = [
   "link slowed",
   "byte flipped",
   "disk filled",
+  "spool filled",
+  "events lost",
 ] as const;
 
 export type Kind = (typeof kinds)[number];
@@ -55,8 +59,8 @@ const occasionWithin = 8000;
  * @param pace frames delivered on average between two faults
  */
 export async function momentOf(random: Random, pace: number, world: World): Promise<void> {
-  const { relay, check, counts } = world;
-  const frames = check.receipted.size + 1 + random.below(2 * pace);
+  const { relay, counts } = world;
+  const frames = world.receipted + 1 + random.below(2 * pace);
   const bytes = relay.bytes + 1 + random.below(500_000);
   const afterConnecting = logarithmic(random, 20_000);
   const { connections } = relay;
@@ -64,7 +68,7 @@ export async function momentOf(random: Random, pace: number, world: World): Prom
   const kind = random.pick(["frames", "bytes", "connection", "end"] as const);
   let connectedAt: number | undefined;
   const hasCome = (): boolean => {
-    if (check.receipted.size >= frames) return true;
+    if (world.receipted >= frames) return true;
     if (kind === "bytes") return relay.bytes >= bytes;
     if (kind === "end") return counts.endings > ending;
     if (kind !== "connection" || relay.connections === connections) return false;
@@ -95,10 +99,12 @@ const acts: Record<Kind, (random: Random, world: World) => Promise<string | unde
     return `down for ${down} ms`;
   },
 
-  async "sender killed"(_, world) {
+  async "sender killed"(random, world) {
     // A killed sender is restarted by the delivery loop.
-    if (!(await world.until(() => world.isSending, occasionWithin))) return undefined;
-    return (await world.killSender()) ? "killed" : undefined;
+    const delivery = random.pick(world.deliveries);
+    const isSending = () => delivery.sender !== undefined;
+    if (!(await world.until(isSending, occasionWithin))) return undefined;
+    return (await delivery.killSender()) ? `of ${delivery.scenario.stream}` : undefined;
   },
 
   async "link reset"(_, world) {
@@ -163,5 +169,49 @@ const acts: Record<Kind, (random: Random, world: World) => Promise<string | unde
       world.isDiskFull = false;
     }
     return `${left} bytes left, for ${lasts} ms more`;
+  },
+
+  async "spool filled"(random, world) {
+    const { spoolRoom, piped } = world;
+    const left = random.below(2) === 0 ? 0 : random.below(200_000);
+    const lasts = random.below(2000);
+    const before = piped.spoolErrors;
+    try {
+      await spoolRoom.fill(left);
+      // Frames go to the spool only without a connection.
+      const end = performance.now() + occasionWithin;
+      while (piped.spoolErrors === before && performance.now() < end) {
+        world.relay.cut();
+        await world.pause(200);
+      }
+      if (piped.spoolErrors === before) return undefined;
+      await world.pause(lasts);
+    } finally {
+      spoolRoom.empty();
+    }
+    return `${left} bytes left, for ${lasts} ms more`;
+  },
+
+  async "events lost"(random, world) {
+    const lasts = random.below(1500);
+    const { watched } = world;
+    const delivery = world.deliveries.find(({ scenario }) => scenario === watched)!;
+    // From then on it relies on events.
+    const isWatching = () => delivery.sender?.wasWelcome === true;
+    if (!(await world.until(isWatching, occasionWithin))) return undefined;
+    const sender = delivery.sender!;
+    sender.suspend();
+    let areFound: () => boolean;
+    try {
+      areFound = await watched.loseEvents();
+      await world.pause(lasts);
+    } finally {
+      sender.resume();
+    }
+    // Another sender finds the files when it starts.
+    const isOver = (): boolean => areFound() || delivery.sender !== sender;
+    if (!(await world.until(isOver, hangMs)))
+      throw new Error("files without events were not found");
+    return areFound() ? `and not read for ${lasts} ms` : undefined;
   },
 };

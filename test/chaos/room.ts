@@ -1,4 +1,4 @@
-// Folder of a chaos run, with a disk that can be filled.
+// Folders of a chaos run, each with a disk that can be filled.
 
 import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from "node:fs";
@@ -20,7 +20,7 @@ const script = `
 
 const keeperDeadline = hangMs;
 
-/** A folder with the sender's tree and the disk of the store. */
+/** A folder for files of senders, with a disk for the store or for a spool. */
 export class Room {
   readonly path: string = mkdtempSync(join(tmpdir(), "frames-chaos-"));
   readonly disk: string = join(this.path, "disk");

@@ -2,7 +2,10 @@
 
 import { environment, executable } from "../helper/program.ts";
 import type { Room } from "./room.ts";
-import { keyOf } from "./tree.ts";
+import { keyOf } from "./scenario.ts";
+
+/** Timeout of both sides for a silent peer, in seconds. */
+export const timeout = 3;
 
 /** Receives the events of a sender's output. */
 export interface Listener {
@@ -17,6 +20,8 @@ export interface Listener {
   /** Output of this connection was not read in time and is incomplete. */
   missed(): void;
   wrong(what: string): void;
+  /** A frame was refused or lost, as `line` says. */
+  undelivered(line: string): void;
   line(text: string): void;
 }
 
@@ -34,7 +39,7 @@ export interface Ended {
 export class Sender {
   /** Resolves when the process has ended and its output has been read. */
   readonly ended: Promise<Ended>;
-  readonly #child: Bun.Subprocess<"ignore", "ignore", "pipe">;
+  readonly #child: Bun.Subprocess<"ignore" | "pipe", "ignore", "pipe">;
   readonly #listener: Listener;
   /** Frames that ended on this connection, in order; `undefined` for aborted ones. */
   #sent: (string | undefined)[] = [];
@@ -44,15 +49,57 @@ export class Sender {
   /** Whether output of this connection is missing, so that receipts cannot be mapped to frames. */
   #isUnclear = true;
 
-  constructor(folder: string, port: number, timeout: number, room: Room, listener: Listener) {
+  /**
+   * @param args arguments of `frames send`
+   * @param hasInput whether it reads from `write`
+   */
+  constructor(args: readonly string[], hasInput: boolean, room: Room, listener: Listener) {
     this.#listener = listener;
-    const args = ["send", folder, "--to", `127.0.0.1:${port}`, "--timeout", `${timeout}`, "-v"];
-    this.#child = Bun.spawn([executable, ...args], {
+    this.#child = Bun.spawn([executable, "send", ...args, "-v"], {
       env: environment(),
-      stdio: ["ignore", "ignore", "pipe"],
+      stdio: [hasInput ? "pipe" : "ignore", "ignore", "pipe"],
     });
     room.adopt(this.#child);
     this.ended = this.#run();
+  }
+
+  get isRunning(): boolean {
+    return this.#child.exitCode === null && this.#child.signalCode === null;
+  }
+
+  /** Whether it ever received WELCOME. */
+  get wasWelcome(): boolean {
+    return this.#wasWelcome;
+  }
+
+  /** Writes to its standard input. Resolves when it took the bytes or has ended. */
+  async write(bytes: Uint8Array): Promise<void> {
+    const input = this.#child.stdin as Bun.FileSink;
+    const written = (async () => {
+      await input.write(bytes);
+      await input.flush();
+    })();
+    await Promise.race([written.catch(() => {}), this.#child.exited]);
+  }
+
+  /** Ends its standard input. */
+  async endInput(): Promise<void> {
+    const input = this.#child.stdin as Bun.FileSink;
+    await Promise.race([Promise.resolve(input.end()).catch(() => {}), this.#child.exited]);
+  }
+
+  /** Stops it as Ctrl-C does. */
+  interrupt(): void {
+    this.#child.kill("SIGINT");
+  }
+
+  /** Makes it stand still until `resume`. */
+  suspend(): void {
+    this.#child.kill("SIGSTOP");
+  }
+
+  resume(): void {
+    this.#child.kill("SIGCONT");
   }
 
   kill(): void {
@@ -78,7 +125,7 @@ export class Sender {
     const [direction, type, ...words] = line.split(" ", 6);
     if (direction === "->") this.#out(type!, words, line);
     else if (direction === "<-") this.#in(type!, line.slice(direction.length + type!.length + 2));
-    else if (line.includes("Not delivered")) this.#listener.wrong(line);
+    else if (line.includes("Not delivered")) this.#listener.undelivered(line);
     else if (/^\d+ lines are missing here/.test(line)) {
       this.#isUnclear = true;
       this.#listener.missed();
@@ -99,7 +146,7 @@ export class Sender {
     } else if (type === "END") {
       this.#listener.ending();
     } else if (type === "LOST") {
-      this.#listener.wrong(line);
+      this.#listener.undelivered(line);
     }
   }
 
@@ -119,7 +166,7 @@ export class Sender {
       this.#told = (JSON.parse(body) as { error: number }).error;
       this.#listener.told(this.#told);
     } else if (type === "REFUSED") {
-      this.#listener.wrong(`REFUSED ${body}`);
+      this.#listener.undelivered(`REFUSED ${body}`);
     }
   }
 

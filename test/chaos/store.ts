@@ -1,12 +1,11 @@
-// Compares the store of a chaos run with the sender's tree, during the run and at the end.
+// Compares the stored frames of a scenario with its frames, during the run and at the end.
 
-import { Database } from "bun:sqlite";
+import type { Database } from "bun:sqlite";
 import { existsSync, lstatSync, readdirSync, readFileSync, type Stats } from "node:fs";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 
-import { sameTree } from "../helper/program.ts";
-import { keyOf, stream, type Tree, type TreeFrame } from "./tree.ts";
+import { type ChaosFrame, type FrameRow, keyOf, type LossRow, type Scenario } from "./scenario.ts";
 
 /** Metadata of a file with correct content. Unchanged metadata means unchanged content. */
 interface Seen {
@@ -15,42 +14,33 @@ interface Seen {
   readonly written: number;
 }
 
-/** Journal row of a frame. */
-interface Row {
-  stream: string;
-  source: string;
-  name: string;
-  bytes: bigint;
-  crc32: bigint;
-  captured: bigint;
-}
-
 /** Throws on every violation. */
 export class StoreCheck {
-  /** Frames whose receipt the sender has read. */
+  /** Frames that must be stored: their receipts were read, or their files removed. */
   readonly receipted = new Set<string>();
   readonly #folder: string;
-  readonly #tree: Tree;
+  readonly #scenario: Scenario;
   readonly #seen = new Map<string, Seen>();
 
-  constructor(folder: string, tree: Tree) {
+  /** @param folder of the stream in the store */
+  constructor(folder: string, scenario: Scenario) {
     this.#folder = folder;
-    this.#tree = tree;
+    this.#scenario = scenario;
   }
 
-  /** Number of frames seen under their final names. */
-  get stored(): number {
-    return this.#seen.size;
-  }
-
-  /** Marks all frames as receipted. Called when the sender reports a complete delivery. */
+  /** Marks frames as receipted. Called when the sender reports a complete delivery. */
   everythingDelivered(): void {
-    for (const key of this.#tree.frames.keys()) this.receipted.add(key);
+    this.look();
+    for (const key of this.#scenario.frames.keys()) {
+      if (!this.#scenario.isUnsettled(key)) this.receipted.add(key);
+    }
     this.look();
   }
 
   /** Checks that every receipted frame exists, and that every file is a whole frame. */
   look(): void {
+    const { stream } = this.#scenario;
+    for (const key of this.#scenario.newlyDue()) this.receipted.add(key);
     let found = 0;
     const visit = (folder: string, source: string): void => {
       for (const entry of readdirSync(folder, { withFileTypes: true })) {
@@ -64,21 +54,22 @@ export class StoreCheck {
         if (this.#lookAt(key, join(folder, name)) && this.receipted.has(key)) found++;
       }
     };
-    const top = join(this.#folder, stream);
-    if (existsSync(top)) visit(top, stream);
+    if (existsSync(this.#folder)) visit(this.#folder, stream);
     if (found === this.receipted.size) return;
-    const missing = [...this.receipted].filter((key) => !existsSync(join(top, this.#path(key))));
+    const missing = [...this.receipted].filter((key) => !existsSync(this.#pathOf(key)));
     throw new Error(`${missing.length} receipted frames are gone: ${missing.slice(0, 10).join()}`);
   }
 
-  #path(key: string): string {
-    return key.startsWith(`${stream}/`) ? key.slice(stream.length + 1) : key;
+  #pathOf(key: string): string {
+    const { stream } = this.#scenario;
+    return join(this.#folder, key.startsWith(`${stream}/`) ? key.slice(stream.length + 1) : key);
   }
 
   /** Returns whether the file exists. A frame without a receipt may disappear again. */
   #lookAt(key: string, path: string): boolean {
-    const frame = this.#tree.frames.get(key);
+    const frame = this.#scenario.frameAt(key, path);
     if (frame === undefined) throw new Error(`${path} is no frame that was sent`);
+    if (this.#scenario.isUnsettled(key)) return true;
     const file = lstatSync(path, { throwIfNoEntry: false });
     if (file === undefined) return false;
     const seen = this.#seen.get(key);
@@ -91,50 +82,35 @@ export class StoreCheck {
     return true;
   }
 
-  /** Checks the store after its server has stopped. */
-  checkEnd(): void {
+  /** Returns what is wrong after the server has stopped, given its journal. */
+  faults(journal: Database): string[] {
     this.everythingDelivered();
-    const wrong = sameTree(this.#tree.folder, join(this.#folder, stream));
-    const hidden = readdirSync(join(this.#folder, stream), { recursive: true, encoding: "utf8" });
-    for (const name of hidden) {
-      if (/(?:^|[/\\])\./.test(name)) wrong.push(`${name} was left behind`);
+    const { stream } = this.#scenario;
+    const wrong: string[] = [];
+    for (const name of readdirSync(this.#folder, { recursive: true, encoding: "utf8" })) {
+      if (/(?:^|[/\\])\./.test(name)) wrong.push(`${stream}/${name} was left behind`);
     }
-    for (const name of readdirSync(this.#folder)) {
-      if (name !== stream && name !== ".frames") wrong.push(`${name} lies in the store`);
+    const select = (table: string) =>
+      journal.query<unknown, [string]>(`SELECT * FROM ${table} WHERE stream = ?`).all(stream);
+    const rows = select("frames") as FrameRow[];
+    const left = new Map(this.#scenario.frames);
+    for (const row of rows) {
+      const key = keyOf(row);
+      const frame = left.get(key);
+      left.delete(key);
+      if (frame !== undefined && this.#scenario.isUnsettled(key)) continue;
+      const isRight =
+        frame !== undefined &&
+        row.bytes === BigInt(frame.size) &&
+        row.crc32 === BigInt(frame.crc32) &&
+        row.captured === (frame.captured ?? row.captured);
+      if (!isRight) wrong.push(`the journal says of ${key}: ${Bun.inspect(row)}`);
     }
-    for (const name of readdirSync(join(this.#folder, ".frames/partial"))) {
-      wrong.push(`.frames/partial/${name} was left behind`);
+    for (const key of left.keys()) {
+      if (!this.#scenario.isUnsettled(key)) wrong.push(`the journal does not know ${key}`);
     }
-    wrong.push(...this.#journalFaults());
-    if (wrong.length === 0) return;
-    throw new Error(`${wrong.length} differences: ${wrong.slice(0, 20).join("; ")}`);
-  }
-
-  #journalFaults(): string[] {
-    const path = join(this.#folder, ".frames/journal.sqlite");
-    const journal = new Database(path, { readonly: true, safeIntegers: true });
-    try {
-      const wrong: string[] = [];
-      const left = new Map(this.#tree.frames);
-      for (const row of journal.query<Row, []>("SELECT * FROM frames").iterate()) {
-        const frame = left.get(keyOf(row));
-        left.delete(keyOf(row));
-        const isRight =
-          frame !== undefined &&
-          row.stream === stream &&
-          row.bytes === BigInt(frame.size) &&
-          row.crc32 === BigInt(frame.crc32) &&
-          row.captured === frame.captured;
-        if (!isRight) wrong.push(`the journal says of ${keyOf(row)}: ${Bun.inspect(row)}`);
-      }
-      for (const key of left.keys()) wrong.push(`the journal does not know ${key}`);
-      for (const loss of journal.query("SELECT * FROM losses").iterate()) {
-        wrong.push(`the journal has a loss: ${Bun.inspect(loss)}`);
-      }
-      return wrong;
-    } finally {
-      journal.close();
-    }
+    wrong.push(...this.#scenario.faults(rows, select("losses") as LossRow[]));
+    return wrong;
   }
 }
 
@@ -142,7 +118,7 @@ function isSame(seen: Seen, file: Stats): boolean {
   return seen.inode === file.ino && seen.size === file.size && seen.written === file.mtimeMs;
 }
 
-function checkContent(frame: TreeFrame, path: string): void {
+function checkContent(frame: ChaosFrame, path: string): void {
   const bytes = readFileSync(path);
   if (bytes.length === frame.size && crc32(bytes) === frame.crc32) return;
   const what = bytes.length === frame.size ? "other bytes" : `${bytes.length} bytes`;

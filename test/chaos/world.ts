@@ -1,40 +1,41 @@
-// State of a chaos run: a server, consecutive senders, the relay between them, and a log of all
+// State of a chaos run: a server, the deliveries to it, the relay between them, and a log of all
 // events.
 
+import { Database } from "bun:sqlite";
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
 
 import { type Server, startServer } from "../helper/program.ts";
 import { type Relay, startRelay } from "../helper/relay.ts";
-import { hangMs } from "../helper/time.ts";
 import { Random, seedOf } from "../wire/fuzz.ts";
+import { Delivery } from "./delivery.ts";
+import { PipedFrames } from "./piped.ts";
 import { Room } from "./room.ts";
-import { type Ended, Sender } from "./sender.ts";
-import { StoreCheck } from "./store.ts";
+import { timeout } from "./sender.ts";
 import { Tree } from "./tree.ts";
+import { WatchedTree } from "./watched.ts";
 
-/** Timeout of both sides for a silent peer, in seconds. */
-export const timeout = 3;
-
-/** Milliseconds without receipt or fault after which the run counts as stalled. */
-const stallAfter = hangMs;
-/** Lines of the sender's output in a failure report. */
+/** Size of the disk of the spool, in bytes. */
+const spoolDisk = 4 * 2 ** 20;
+/** Lines of the server's output in a failure report. */
 const linesShown = 50;
-/** Exit statuses allowed before the first connection, when link or server may be down. */
-const failuresToConnect = [2, 10, 11, 12, 30, 35];
-const storeError = 8;
 
 /** Options of a chaos run. Times are in milliseconds. */
 export interface ChaosOptions {
   readonly seed: number;
-  /** Least number of frames, exact number of faults, and least number of faults of each kind. */
+  /**
+   * Least number of frames of the tree, and of each camera. Exact number of faults, and least number
+   * of each kind.
+   */
   readonly frames: number;
+  readonly cameraFrames: number;
   readonly faults: number;
   readonly atLeast: number;
-  /** Number of times that the tree grows, once after each completed sender. */
+  /** Number of times that there are more frames, once after each completed sender. */
   readonly rounds: number;
   /** Largest rate of the link in bytes per second. */
   readonly rate: number;
-  /** Size of the disk in bytes, and the reserve that about half of the servers keep free. */
+  /** Size of the server's disk in bytes, and the reserve that about half of the servers keep free. */
   readonly disk: number;
   readonly reserve: number;
   readonly within: number;
@@ -45,8 +46,11 @@ export interface ChaosOptions {
 export class World {
   readonly options: ChaosOptions;
   readonly room: Room;
-  readonly tree: Tree;
-  readonly check: StoreCheck;
+  /** Room with the disk of the spool. */
+  readonly spoolRoom = new Room(spoolDisk);
+  readonly watched: WatchedTree;
+  readonly piped: PipedFrames;
+  readonly deliveries: readonly Delivery[];
   readonly relay: Relay;
   readonly counts = {
     sent: 0,
@@ -71,17 +75,14 @@ export class World {
   readonly #port: number;
   readonly #began = performance.now();
   readonly #history: string[] = [];
-  readonly #lines: string[] = [];
   /** Rate of the link in bytes per second, and its value while a fault slows it. */
   #rate: number;
   #slowed: number | undefined;
   #server: Server | undefined;
-  #sender: Sender | undefined;
-  /** Processes killed on purpose. */
-  readonly #killed = new WeakSet<object>();
-  /** Time of the last receipt or end of a fault. Progress is required from then on. */
-  #progressAt = performance.now();
-  #calmSince = performance.now();
+  /** Servers killed on purpose. */
+  readonly #killed = new WeakSet<Server>();
+  /** Time of the last end of a fault. */
+  calmSince = performance.now();
   /** Whether the run is ending. */
   #over = false;
 
@@ -91,8 +92,11 @@ export class World {
     this.#rate = options.rate;
     this.#port = port;
     this.room = room;
-    this.tree = new Tree(room.path, new Random(options.seed));
-    this.check = new StoreCheck(this.#store, this.tree);
+    const randomFor = (index: number) => new Random(seedOf(options.seed, index));
+    this.watched = new WatchedTree(room.path, randomFor(-4));
+    this.piped = new PipedFrames(room.path, this.spoolRoom.disk, randomFor(-5));
+    const scenarios = [new Tree(room.path, randomFor(-6)), this.watched, this.piped];
+    this.deliveries = scenarios.map((scenario) => new Delivery(scenario, this.#store, this));
     const { promise, reject } = Promise.withResolvers<never>();
     // Awaited only during the run; avoids an unhandled rejection later.
     promise.catch(() => {});
@@ -115,8 +119,9 @@ export class World {
     return this.#server !== undefined;
   }
 
-  get isSending(): boolean {
-    return this.#sender !== undefined;
+  /** Number of frames whose receipts were read. */
+  get receipted(): number {
+    return this.deliveries.reduce((sum, { check }) => sum + check.receipted.size, 0);
   }
 
   note(text: string): void {
@@ -133,8 +138,7 @@ export class World {
     return [
       `seed ${this.options.seed}; what happened:`,
       ...this.#history,
-      "the last that the sender said:",
-      ...this.#lines,
+      ...this.deliveries.flatMap((delivery) => delivery.story()),
       "the last that the server said:",
       ...tail(this.#server?.stdout() ?? ""),
       ...tail(this.#server?.stderr() ?? ""),
@@ -145,10 +149,10 @@ export class World {
   async pause(milliseconds: number): Promise<void> {
     const end = performance.now() + milliseconds;
     do {
-      this.#goOn();
+      this.goOn();
       await Bun.sleep(Math.min(50, Math.max(0, end - performance.now())));
     } while (performance.now() < end);
-    this.#goOn();
+    this.goOn();
   }
 
   /** Waits for a condition. Returns whether it became true in time. */
@@ -161,7 +165,8 @@ export class World {
     return true;
   }
 
-  #goOn(): void {
+  /** Throws when the run is ending. */
+  goOn(): void {
     if (this.#over) throw new Error("the run is over");
   }
 
@@ -170,20 +175,33 @@ export class World {
     this.active++;
     return () => {
       this.active--;
-      this.#calmSince = this.#progressAt = performance.now();
+      this.calmSince = performance.now();
     };
   }
 
   /** Checks everything that must hold at any time. */
   look(): void {
-    this.check.look();
-    const silent = performance.now() - this.#progressAt;
-    if (this.active === 0 && silent > stallAfter) {
-      throw new Error(`nothing was receipted for ${Math.round(silent / 1000)} s`);
-    }
+    for (const delivery of this.deliveries) delivery.look();
     if (performance.now() - this.#began > this.options.within) {
       throw new Error(`the run was not through within ${this.options.within / 1000} s`);
     }
+  }
+
+  /** Checks the store after its server has stopped. */
+  checkEnd(): void {
+    const path = join(this.#store, ".frames/journal.sqlite");
+    const journal = new Database(path, { readonly: true, safeIntegers: true });
+    const wrong = this.deliveries.flatMap(({ check }) => check.faults(journal));
+    journal.close();
+    const streams = this.deliveries.map(({ scenario }) => scenario.stream);
+    for (const name of readdirSync(this.#store)) {
+      if (![...streams, ".frames"].includes(name)) wrong.push(`${name} lies in the store`);
+    }
+    for (const name of readdirSync(join(this.#store, ".frames/partial"))) {
+      wrong.push(`.frames/partial/${name} was left behind`);
+    }
+    if (wrong.length === 0) return;
+    throw new Error(`${wrong.length} differences: ${wrong.slice(0, 20).join("; ")}`);
   }
 
   setRate(rate: number): void {
@@ -199,7 +217,7 @@ export class World {
 
   async startServer(): Promise<void> {
     for (;;) {
-      this.#goOn();
+      this.goOn();
       const wasFull = this.isDiskFull;
       const random = new Random(seedOf(this.options.seed, -10 - this.counts.servers));
       this.reserve = random.pick([1, this.options.reserve]);
@@ -239,80 +257,17 @@ export class World {
     if (code !== 0) throw new Error(`the stopped server ended with ${code}`);
   }
 
-  /** Kills the sender. Returns whether it was still running. */
-  async killSender(): Promise<boolean> {
-    const sender = this.#sender;
-    if (sender === undefined) return false;
-    this.#killed.add(sender);
-    sender.kill();
-    return (await sender.ended).code === undefined;
-  }
-
-  /** Sends the tree with consecutive processes until one reports a complete delivery. */
-  async deliver(random: Random): Promise<void> {
-    for (;;) {
-      this.#goOn();
-      const startedAt = performance.now();
-      const { folder } = this.tree;
-      const sender = new Sender(folder, this.relay.port, timeout, this.room, this.#listener);
-      this.#sender = sender;
-      this.counts.senders++;
-      const ended = await sender.ended;
-      const { code } = ended;
-      this.#sender = undefined;
-      this.note(`the sender ended with ${code ?? "SIGKILL"}`);
-      if (code === 0) return;
-      if (code === undefined) {
-        if (!this.#killed.has(sender)) throw new Error("somebody else killed the sender");
-        await this.pause(random.below(2000));
-        continue;
-      }
-      if (!this.#isExcused(ended, startedAt)) throw new Error(`the sender ended with ${code}`);
-      await this.pause(300 + random.below(700));
-    }
-  }
-
-  /** Returns whether a sender may end like this, so that it is restarted. */
-  #isExcused({ code, wasWelcome }: Ended, startedAt: number): boolean {
-    const wasDisturbed = this.active > 0 || this.#calmSince >= startedAt - 500;
-    return !wasWelcome && failuresToConnect.includes(code!) && wasDisturbed;
-  }
-
-  readonly #listener = {
-    connected: () => void this.counts.connections++,
-    sent: (key: string) => {
-      this.counts.sent++;
-      if (!this.tree.frames.has(key)) this.fail(`${key} was sent, which nobody has`);
-      if (this.check.receipted.has(key)) this.fail(`${key} was sent again after its receipt`);
-    },
-    receipted: (key: string) => {
-      this.check.receipted.add(key);
-      this.#progressAt = performance.now();
-    },
-    ending: () => void this.counts.endings++,
-    told: (error: number) => {
-      if (error === storeError) this.counts.storeErrors++;
-    },
-    missed: () => void this.counts.missed++,
-    wrong: (what: string) => this.fail(`the sender says: ${what}`),
-    line: (text: string) => {
-      const short = text.slice(0, 300);
-      this.#lines.push(short);
-      if (this.#lines.length > linesShown) this.#lines.shift();
-      if (!/^(?:->|<-) (?!ERROR)/.test(text)) this.note(`the sender says: ${short}`);
-    },
-  };
-
   /** Stops everything in any state. */
   async close(others: readonly Promise<unknown>[]): Promise<void> {
     this.#over = true;
     this.relay.stop();
-    this.#sender?.kill();
+    const killSenders = (): void => this.deliveries.forEach(({ sender }) => sender?.kill());
+    killSenders();
     // Pending actions may still start processes, so wait for them first.
     await Promise.allSettled(others);
-    this.#sender?.kill();
+    killSenders();
     if (this.#server !== undefined) await this.killServer();
-    await this.room.close();
+    await Promise.all([this.room.close(), this.spoolRoom.close()]);
   }
 }
 

@@ -1,0 +1,193 @@
+// A camera that writes images into a pipe of `frames send - --spool DIR`. Its frames are recognized
+// by their bytes, because the sender chooses their names and numbers.
+
+import { Database } from "bun:sqlite";
+import { copyFileSync, existsSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { crc32 } from "node:zlib";
+
+import type { Random } from "../wire/fuzz.ts";
+import { type ChaosFrame, type FrameRow, type LossRow, Scenario } from "./scenario.ts";
+import type { Sender } from "./sender.ts";
+
+const stream = "piped";
+const source = "camera";
+
+/** Limit of the frames in the spool, which a long break exceeds. */
+const spoolSize = "1M";
+
+/** A sender's process, and the index of the first frame that was written to it. */
+interface Process {
+  readonly first: number;
+  isKilled: boolean;
+}
+
+/** A frame by the number that a sender gave it. */
+interface NumberedFrame {
+  readonly session: string;
+  readonly number: number;
+}
+
+export class PipedFrames extends Scenario {
+  readonly stream = stream;
+  override readonly hasInput = true;
+  /** How often a sender could not use its spool. */
+  spoolErrors = 0;
+  readonly #place: string;
+  readonly #spool: string;
+  #toMake = 0;
+  /** Index of each frame in the order of capture, by its checksum. */
+  readonly #indexes = new Map<number, number>();
+  readonly #processes: Process[] = [];
+  /** Frames that were in the spool when a sender was killed. */
+  readonly #spooled: NumberedFrame[] = [];
+
+  /**
+   * @param place folder on a disk that is never full
+   * @param disk folder for the spool
+   */
+  constructor(place: string, disk: string, random: Random) {
+    super(random);
+    this.#place = place;
+    this.#spool = join(disk, "spool");
+  }
+
+  args(): string[] {
+    this.#processes.push({ first: this.#indexes.size, isKilled: false });
+    const spool = ["--spool", this.#spool, "--spool-size", spoolSize];
+    const policy = ["--policy", this.random.pick(["block", "latest:20"])];
+    return ["-", "--stream", stream, "--source", source, ...spool, ...policy];
+  }
+
+  add(count: number): void {
+    this.#toMake += count;
+  }
+
+  override async attend(sender: Sender): Promise<void> {
+    do {
+      this.#toMake--;
+      await sender.write(this.#makeImage());
+      await Bun.sleep(this.random.below(30));
+    } while (sender.isRunning && this.#toMake > 0);
+    await sender.endInput();
+  }
+
+  /** Returns a grey picture of one line. A shorter one could equal another. */
+  #makeImage(): Uint8Array {
+    const pixels = this.makeContent(16 + this.pickSize());
+    const image = Buffer.concat([Buffer.from(`P5 ${pixels.length} 1 255\n`), pixels]);
+    this.#indexes.set(crc32(image), this.#indexes.size);
+    return image;
+  }
+
+  override onLine(line: string): void {
+    if (/^The spool .* cannot be /.test(line)) this.spoolErrors++;
+  }
+
+  override onKilled(): void {
+    this.#processes.at(-1)!.isKilled = true;
+    this.#spooled.push(...this.#readSpool());
+  }
+
+  /** Returns the frames in the spool. No sender may run. */
+  #readSpool(): NumberedFrame[] {
+    const copy = join(this.#place, "spool.sqlite");
+    for (const end of ["", "-wal"]) {
+      rmSync(copy + end, { force: true });
+      const file = join(this.#spool, `spool.sqlite${end}`);
+      if (existsSync(file)) copyFileSync(file, copy + end);
+    }
+    if (!existsSync(copy)) return [];
+    const database = new Database(copy);
+    try {
+      return database
+        .query<NumberedFrame, []>("SELECT id AS session, seq AS number FROM session, frames")
+        .all();
+    } catch (error) {
+      // The sender was killed before it made the tables.
+      if (!String(error).includes("no such table")) throw error;
+      return [];
+    } finally {
+      database.close();
+    }
+  }
+
+  override frameAt(key: string, path: string): ChaosFrame | undefined {
+    const known = this.frames.get(key);
+    if (known !== undefined) return known;
+    const bytes = readFileSync(path);
+    const checksum = crc32(bytes);
+    if (!this.#indexes.has(checksum)) return undefined;
+    const frame = { source, name: key.slice(source.length + 1), size: bytes.length };
+    this.frames.set(key, { ...frame, crc32: checksum });
+    return this.frames.get(key);
+  }
+
+  override maySend(): boolean {
+    return true;
+  }
+
+  /** A frame may be in the spool until its row is deleted there. */
+  override mayRepeat(): boolean {
+    return true;
+  }
+
+  /** Frames that were dropped because spool and queue were full are checked at the end. */
+  override mayFail(line: string): boolean {
+    return /"error":5[01]\b|spool cannot be|file cannot be|queue was full|: \d+ (?:dropped|unreadable)\b/.test(
+      line,
+    );
+  }
+
+  override isComplete(code: number): boolean {
+    return (code === 0 || code === 23) && this.#readSpool().length === 0;
+  }
+
+  /** Every captured frame is stored or counted as lost, unless a killed sender had it in memory. */
+  override faults(rows: readonly FrameRow[], losses: readonly LossRow[]): string[] {
+    const wrong: string[] = [];
+    const isLost = ({ session, number }: NumberedFrame): boolean => {
+      return losses.some((loss) => {
+        return loss.session === session && loss.first <= number && number <= loss.last;
+      });
+    };
+    const stored = new Map<number, NumberedFrame>();
+    const numbers = new Set<string>();
+    for (const { session, seq, crc32: checksum, name } of rows) {
+      const index = this.#indexes.get(Number(checksum));
+      const number = Number(seq);
+      const id = `${session}/${number}`;
+      if (index === undefined) wrong.push(`${name} was not captured`);
+      else if (stored.has(index)) wrong.push(`${name} is stored twice`);
+      else stored.set(index, { session, number });
+      if (numbers.has(id)) wrong.push(`${name} has the number of another frame`);
+      if (isLost({ session, number })) wrong.push(`${name} is stored, and counts as lost`);
+      numbers.add(id);
+    }
+    for (const [index, { first, isKilled }] of this.#processes.entries()) {
+      const end = this.#processes[index + 1]?.first ?? this.#indexes.size;
+      const captured = Array.from({ length: end - first }, (_, position) => first + position);
+      const firstStored = captured.find((one) => stored.has(one));
+      if (firstStored === undefined) {
+        if (!isKilled) wrong.push(`all of ${captured.length} frames of a sender are missing`);
+        continue;
+      }
+      const { session, number } = stored.get(firstStored)!;
+      for (const one of captured) {
+        const expected = number + one - firstStored;
+        const found = stored.get(one);
+        if (found !== undefined && found.number !== expected) {
+          wrong.push(`frame ${one} has the number ${found.number} instead of ${expected}`);
+        }
+        if (found === undefined && !isKilled && !isLost({ session, number: expected })) {
+          wrong.push(`frame ${one} with the number ${expected} was lost in silence`);
+        }
+      }
+    }
+    for (const frame of this.#spooled) {
+      if (numbers.has(`${frame.session}/${frame.number}`) || isLost(frame)) continue;
+      wrong.push(`the frame with the number ${frame.number} was lost although it was spooled`);
+    }
+    return wrong;
+  }
+}
