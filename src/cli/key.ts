@@ -13,6 +13,7 @@ import {
   removeKey,
 } from "../keys/key-file.ts";
 import type { Arguments } from "./args/arguments.ts";
+import { printable } from "../safe-text.ts";
 import { type TableColumn, TablePrinter } from "./output/table.ts";
 import { print, printJson, type Terminal } from "./output/terminal.ts";
 
@@ -177,8 +178,9 @@ function listKeys(path: string, args: Arguments, terminal: Terminal): void {
     return;
   }
   if (entries.length === 0) return print(terminal, `No keys in ${path}: frames key makes one`);
-  // Counts UTF-16 code units, so names with wide characters are not aligned.
-  const table = new TablePrinter(terminal, columns, { widthOf: (cell) => cell.length });
-  for (const { name, role, streams, key } of entries) table.addRow([name, role, streams, key.id]);
+  const table = new TablePrinter(terminal, columns);
+  for (const { name, role, streams, key } of entries) {
+    table.addRow([name, role, streams, key.id].map(printable));
+  }
   table.flush();
 }

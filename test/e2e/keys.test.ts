@@ -387,6 +387,19 @@ describe("frames key", () => {
     },
   );
 
+  test("the list of keys is aligned also with wide names, and prints no control character", async () => {
+    const home = folder();
+    await atHome(home, ["new", "門"]);
+    await atHome(home, ["new", "gate", "--streams", "a\u202eb*"]);
+    const { stdout } = await atHome(home, ["list"]);
+    const [title, ...rows] = stdout.trimEnd().split("\n");
+    const column = title!.indexOf("ROLE");
+    const widths = rows.map((row) => Bun.stringWidth(row.slice(0, row.indexOf("both"))));
+    expect(widths).toEqual([column, column]);
+    expect(stdout).toContain("a\\u202eb*");
+    expect(stdout).not.toContain("\u202e");
+  });
+
   test("frames key makes, lists and removes the key of one camera, and leaves the other keys", async () => {
     const home = folder();
     const path = join(home, ".config", "frames", "keys");

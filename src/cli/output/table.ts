@@ -13,15 +13,12 @@ export interface TableOptions {
    * batch sets the column widths, so wider cells of later batches are not aligned. Default: all.
    */
   readonly batchSize?: number;
-  /** Columns that a cell takes on the terminal. Default `Bun.stringWidth`. */
-  readonly widthOf?: (cell: string) => number;
 }
 
 export class TablePrinter {
   readonly #terminal: Terminal;
   readonly #columns: readonly TableColumn[];
   readonly #batchSize: number;
-  readonly #widthOf: (cell: string) => number;
   #pending: (readonly string[])[];
   /** Set when the first batch is printed. */
   #widths: readonly number[] | undefined;
@@ -29,12 +26,11 @@ export class TablePrinter {
   constructor(
     terminal: Terminal,
     columns: readonly TableColumn[],
-    { batchSize = Infinity, widthOf = (cell) => Bun.stringWidth(cell) }: TableOptions = {},
+    { batchSize = Infinity }: TableOptions = {},
   ) {
     this.#terminal = terminal;
     this.#columns = columns;
     this.#batchSize = batchSize;
-    this.#widthOf = widthOf;
     this.#pending = [columns.map(({ title }) => title)];
   }
 
@@ -50,14 +46,14 @@ export class TablePrinter {
     if (rows.length === 0) return;
     this.#pending = [];
     const widths = (this.#widths ??= this.#columns.map((_, column) =>
-      Math.max(...rows.map((row) => this.#widthOf(row[column]!))),
+      Math.max(...rows.map((row) => Bun.stringWidth(row[column]!))),
     ));
     this.#terminal.out(rows.map((row) => `${this.#formatRow(row, widths)}\n`).join(""));
   }
 
   #formatRow(row: readonly string[], widths: readonly number[]): string {
     const cells = row.map((cell, column) => {
-      const padding = " ".repeat(Math.max(0, widths[column]! - this.#widthOf(cell)));
+      const padding = " ".repeat(Math.max(0, widths[column]! - Bun.stringWidth(cell)));
       return this.#columns[column]!.align === "right" ? padding + cell : cell + padding;
     });
     return cells.join("  ").trimEnd();
