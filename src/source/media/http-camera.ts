@@ -72,6 +72,9 @@ export async function* readHttpCamera(
   return yield* readParts(body, options);
 }
 
+/** The cameras send no times. */
+const noTime = { time: undefined, duration: 0n };
+
 const ended: FfmpegResult = { failure: undefined, message: "", hasErrors: false };
 
 async function* readParts(
@@ -92,10 +95,11 @@ async function* readParts(
       const { done, value } = await reader.read().finally(() => clearTimeout(timer));
       if (done) break;
       for (const part of splitter.push(value)) {
-        const time = { time: undefined, duration: 0n };
-        yield part instanceof Uint8Array ? { ...time, bytes: part } : { ...time, ...part };
+        yield part instanceof Uint8Array ? { ...noTime, bytes: part } : { ...noTime, ...part };
       }
     }
+    const last = splitter.end();
+    if (last !== undefined) yield { ...noTime, bytes: last };
   } catch (error) {
     failure ??= failureText(error);
   } finally {

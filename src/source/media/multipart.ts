@@ -70,6 +70,13 @@ export class MultipartSplitter {
     return undefined;
   }
 
+  /** Ends the stream. Returns a last JPEG that has its length and no end marker. */
+  end(): Uint8Array | undefined {
+    const { declared = Infinity } = this.#image ?? {};
+    const isWhole = declared <= Math.min(this.#content.length, this.#maxFrameBytes);
+    return isWhole ? this.#take(declared) : undefined;
+  }
+
   get #content(): Buffer {
     return this.#buffer.subarray(this.#start, this.#end);
   }

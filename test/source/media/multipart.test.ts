@@ -165,3 +165,13 @@ describe("MultipartSplitter", () => {
     }
   });
 });
+
+test("a last JPEG without an end marker is whole at its length, and cut off before it", () => {
+  const jpeg = without(baseline);
+  const part = join(`--frame\r\nContent-Length: ${jpeg.length}\r\n\r\n`, jpeg);
+  for (const cut of [0, 1, 20]) {
+    const splitter = new MultipartSplitter(10_000);
+    expect([...splitter.push(new Uint8Array(part.subarray(0, part.length - cut)))]).toEqual([]);
+    expect(splitter.end()?.toHex()).toBe(cut === 0 ? jpeg.toHex() : undefined);
+  }
+});
