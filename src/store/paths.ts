@@ -1,5 +1,5 @@
 /** Paths of frames below a store, and a walk over the files that may be frames. */
-import { readdirSync } from "node:fs";
+import { type Dirent, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { FramesError } from "../errors.ts";
 
@@ -34,30 +34,52 @@ export interface FramePath {
  * that end in `.tmp` or `.part`.
  *
  * @param copiedStream the stream that the store is a copy of, if it is one
+ * @param onUnreadable called for the folder of a source that cannot be read; by default this throws
  */
 export function* listFrameFiles(
   root: string,
   copiedStream: string | undefined,
+  onUnreadable: OnUnreadableFolder = (_, error) => {
+    throw error;
+  },
 ): Generator<FramePath> {
-  if (copiedStream !== undefined) return yield* listFolder(root, copiedStream, "");
+  if (copiedStream !== undefined) return yield* listFolder(root, copiedStream, "", onUnreadable);
   for (const entry of readdirSync(root, { withFileTypes: true })) {
     if (entry.isDirectory() && !entry.name.startsWith(".")) {
-      yield* listFolder(join(root, entry.name), entry.name, "");
+      yield* listFolder(join(root, entry.name), entry.name, "", onUnreadable);
     }
   }
 }
+
+type OnUnreadableFolder = (folder: Omit<FramePath, "name">, error: unknown) => void;
 
 /**
  * @param streamFolder path of the stream's folder
  * @param folder path of a folder below it, or "" for the stream's folder itself
  */
-function* listFolder(streamFolder: string, stream: string, folder: string): Generator<FramePath> {
+function* listFolder(
+  streamFolder: string,
+  stream: string,
+  folder: string,
+  onUnreadable: OnUnreadableFolder,
+): Generator<FramePath> {
   const source = folder === "" ? stream : folder;
-  for (const entry of readdirSync(join(streamFolder, folder), { withFileTypes: true })) {
+  let entries: Dirent[];
+  try {
+    entries = readdirSync(join(streamFolder, folder), { withFileTypes: true });
+  } catch (error) {
+    return onUnreadable({ stream, source }, error);
+  }
+  for (const entry of entries) {
     const { name } = entry;
     if (name.startsWith(".") || name.endsWith(".tmp") || name.endsWith(".part")) continue;
     if (entry.isDirectory())
-      yield* listFolder(streamFolder, stream, folder === "" ? name : `${folder}/${name}`);
+      yield* listFolder(
+        streamFolder,
+        stream,
+        folder === "" ? name : `${folder}/${name}`,
+        onUnreadable,
+      );
     // A source named like its stream has its frames directly in the stream's folder. A subfolder of
     // that name holds no frames.
     else if (entry.isFile() && folder !== stream) yield { stream, source, name };

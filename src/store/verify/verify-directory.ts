@@ -394,7 +394,13 @@ class Verifier {
       "SELECT 1 FROM frames WHERE stream = ? AND source = ? AND name = ?",
     );
     const unknown: FramePath[] = [];
-    for (const frame of listFrameFiles(this.#root, this.#copiedStream)) {
+    const onUnreadable = (folder: Omit<FramePath, "name">, error: unknown) => {
+      // Retention may have removed an empty folder just now.
+      if (systemCode(error) === "ENOENT") return;
+      const path = join(folder.stream, folder.source === folder.stream ? "" : folder.source);
+      this.#report("unknown", folder, path, `the folder cannot be read: ${systemSentence(error)}`);
+    };
+    for (const frame of listFrameFiles(this.#root, this.#copiedStream, onUnreadable)) {
       if (row.get(frame.stream, frame.source, frame.name) === null) unknown.push(frame);
     }
     for (const frame of unknown) {

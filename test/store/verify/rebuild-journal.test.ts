@@ -287,3 +287,24 @@ test("a frame whose removal was begun does not come back when the journal is reb
     expect(source.compare([offered("1.png", bytes, { captured })])).toEqual(["removed"]);
   });
 });
+
+test("a folder that cannot be read is a finding of its own, and the others are verified", async () => {
+  using faults = new SystemFaults();
+  const directory = await storeOf(1);
+  await withStore(directory, async (store) => {
+    await putAll(store, openVisible(store, { source: "infrared" }), [["1.png", bytes]]);
+  });
+  for (const source of ["visible", "infrared"]) {
+    writeFileSync(join(directory, "run7", source, "strange.png"), "x");
+  }
+  faults.decide = (call, args) =>
+    call === "readdirSync" && String(args[0]).endsWith("run7/visible") ? "EACCES" : undefined;
+  const found: string[] = [];
+  const options = { onFinding: ({ what, why }: Finding) => found.push(`${what}: ${why}`) };
+  const result = await faults.within(() => verify(directory, options));
+  expect(found.sort()).toEqual([
+    "run7/infrared/strange.png: it is not in the journal",
+    "run7/visible: the folder cannot be read: permission denied",
+  ]);
+  expect(result).toMatchObject({ frames: 2, damaged: 0, unknown: 2 });
+});
