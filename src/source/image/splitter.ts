@@ -62,6 +62,12 @@ const maxShownBytes = 16;
 /** Longest signature of an image. An image with more trusted bytes really was one. */
 const maxSignatureBytes = 8;
 
+/**
+ * Bytes of lost images that are searched again before the next whole image, in multiples of the
+ * largest frame. A hostile stream may have a start of an image in every few bytes of a lost one.
+ */
+const maxSearchedFrames = 16;
+
 /** What is wrong with the current image, and at which offset in the input. */
 interface Damage {
   readonly code: ErrorName;
@@ -91,6 +97,8 @@ export class Splitter {
   #gapStart = 0;
   /** Whether an image was lost, so that any bytes may precede the next one. */
   #isSearching = false;
+  /** Bytes of lost images that were searched again since the last frame. */
+  #searchedBytes = 0;
   /** Offset in the input up to which a whole image is a part of the lost one. */
   #embeddedEnd = 0;
   /** Whether the last frame was text, so that blank lines may follow. */
@@ -283,6 +291,7 @@ export class Splitter {
       return undefined;
     }
     this.#isSearching = false;
+    this.#searchedBytes = 0;
     this.#hasFrame = true;
     this.#imageCount++;
     this.#gapStart = end;
@@ -299,7 +308,11 @@ export class Splitter {
     chunk: Uint8Array,
   ): { readonly loss: LostImage | undefined; readonly unread: Uint8Array } {
     const { trustedBytes, embeddedBytes } = this.#parser!;
-    const resumeAt = this.#frameStart + trustedBytes;
+    let resumeAt = this.#frameStart + trustedBytes;
+    this.#searchedBytes += Math.max(0, this.#offset - resumeAt);
+    if (this.#searchedBytes > maxSearchedFrames * this.#maxFrameBytes) {
+      resumeAt = Math.max(resumeAt, this.#offset);
+    }
     const unread =
       resumeAt >= this.#offset
         ? chunk.subarray(resumeAt - this.#offset)

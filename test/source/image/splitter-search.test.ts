@@ -1,6 +1,8 @@
 // After a damaged image the splitter goes on at the next start of an image.
 
-import { describe, expect, test } from "bun:test";
+import { describe, expect, spyOn, test } from "bun:test";
+import { PngParser } from "../../../src/source/image/png.ts";
+import { Splitter } from "../../../src/source/image/splitter.ts";
 import { Random } from "../../wire/fuzz.ts";
 import {
   ascii,
@@ -195,4 +197,24 @@ describe("fill bytes before an image", () => {
   test("FF bytes before another image belong to no frame", () => {
     expectSplit(join(baseline, [0xff, 0xff, 0], png, [0xff, 0], pgm), [baseline, png, pgm], 0);
   });
+});
+
+test("a stream of starts of images costs a bounded number of searches, and images after it are found", () => {
+  const maxFrameBytes = 4096;
+  const start = join(pngSignature, [0, 0, 0x0f, 0], "IDAT");
+  const splitter = new Splitter({ maxFrameBytes });
+  const parse = spyOn(PngParser.prototype, "parse");
+  const found: string[] = [];
+  const take = (bytes: Uint8Array) => {
+    for (const item of splitter.push(bytes)) if ("bytes" in item) found.push(item.bytes.toHex());
+  };
+  const count = 5000;
+  take(webcam);
+  for (let done = 0; done < count; done++) take(start);
+  const parsed = parse.mock.calls.reduce((sum, [bytes]) => sum + bytes.length, 0);
+  parse.mockRestore();
+  expect(parsed).toBeLessThan(count * start.length + 18 * maxFrameBytes);
+  // What is left of the last start is lost with it.
+  for (let done = 0; done < 300; done++) take(webcam);
+  expect(found.at(-1)).toBe(webcam.toHex());
 });
