@@ -250,7 +250,11 @@ export class DirectoryWatcher {
         const path = join(folder.path, name);
         return isFileComplete(path, Number(statFile(path)?.size ?? 0n));
       },
-      onRemoved: (name: string) => this.#seen.removeForGood(folder.id, name),
+      onRemoved: (name: string) => {
+        // A late event may have made it pending again, although it was sent as it is.
+        folder.pending.delete(name);
+        this.#seen.removeForGood(folder.id, name);
+      },
       onSkipped: (entry: SkippedPath) => this.#hooks.onSkipped(entry),
       onTimeClamped: (path: string) => this.#hooks.onTimeClamped(path),
     };

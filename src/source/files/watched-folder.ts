@@ -133,7 +133,7 @@ export class WatchedFolder extends FileSource {
   ): Promise<"removed" | "superseded" | Postponed> {
     try {
       const result = await super.remove(frame, crc32);
-      if (result === "removed") this.#hooks.onRemoved(frame.name);
+      if (result === "removed") this.#forget(frame.name);
       return result;
     } catch (error) {
       const code = error instanceof FramesError ? error.code : undefined;
@@ -143,6 +143,12 @@ export class WatchedFolder extends FileSource {
       if (code === "changed" && !this.#hasEnded && !this.hasStateOf(frame)) return "superseded";
       throw error;
     }
+  }
+
+  /** Forgets a removed file. A late event may have queued it again, although it was sent as it is. */
+  #forget(name: string): void {
+    this.#hooks.onRemoved(name);
+    if (this.#queuedNames.delete(name)) this.#queue.splice(this.#queue.indexOf(name), 1);
   }
 
   keepCopy(frame: Frame, crc32: number): string | undefined {

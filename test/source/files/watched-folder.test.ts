@@ -60,6 +60,14 @@ async function noticed(folder: string, watching: Watching): Promise<void> {
   await until("the mark", () => watching.sources.has(mark));
 }
 
+/** Waits until a held watch has queued everything that was written before. */
+async function settled(folder: string, watching: Watching): Promise<void> {
+  const mark = `mark-${++marks}`;
+  mkdirSync(join(folder, mark));
+  writeFileSync(join(folder, mark, "mark"), mark);
+  await until("the mark", () => watching.sources.has(mark));
+}
+
 describe("files that change after they were read", () => {
   test("a file that changes after it was read comes again under the next number, once complete", async () => {
     const folder = temporaryFolder();
@@ -251,6 +259,28 @@ describe("files moved to the server", () => {
     expect(await Bun.file(join(folder, "a")).text()).toBe("two");
     expect(((await source.next(false)) as Frame).sequence).toBe(2);
   });
+
+  for (const [what, settleMs] of [
+    ["announced", never],
+    ["queued", 20],
+  ] as const) {
+    test(`a file that was removed as it was sent is no loss, although a late event ${what} it again`, async () => {
+      const folder = temporaryFolder();
+      using watching = new Watching(folder, { isHeld: true, settleMs });
+      const frame = await taken(watching, folder, "a", "one");
+      const path = join(folder, "a");
+      writeFileSync(path, "one");
+      const [, seconds, nanoseconds] = /^(\d+)(\d{9})$/.exec(String(frame.captured))!;
+      Bun.spawnSync(["touch", "-d", `@${seconds}.${nanoseconds}`, path]);
+      // What is told of a file is told before what is told of later ones.
+      if (settleMs === never) await taken(watching, folder, "b", "two");
+      else await settled(folder, watching);
+      const source = watching.sources.get("run7")!;
+      expect(await source.remove(frame, crc32("one"))).toBe("removed");
+      watching.watch.stop();
+      expect(await source.next(false)).toBeUndefined();
+    });
+  }
 
   test("an earlier version of a file that was removed is no failure", async () => {
     const folder = temporaryFolder();
