@@ -9,7 +9,7 @@ import {
   type CaptureDefaults,
 } from "./iterable-source.ts";
 import type { QueuePolicy } from "../per-source.ts";
-import type { SourceSpool } from "./spool.ts";
+import type { SourceSpool } from "./source-spool.ts";
 
 /** Limit for the queue of one source, in bytes. A single larger frame is still queued. */
 const maxQueueBytes = 256 << 20;

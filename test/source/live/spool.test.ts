@@ -1,6 +1,6 @@
 // Frames that are spooled while no server is connected, across processes.
 //
-// Covers: source/live/spooled-frame.ts
+// Covers: source/live/source-spool.ts, source/live/spooled-frame.ts
 
 import { Database } from "bun:sqlite";
 import { describe, expect, test } from "bun:test";
@@ -11,7 +11,8 @@ import type { Frame } from "../../../src/frame.ts";
 import type { CapturedFrame } from "../../../src/source/live/iterable-source.ts";
 import { LiveSource } from "../../../src/source/live/live-source.ts";
 import type { QueuePolicy } from "../../../src/source/per-source.ts";
-import { type SourceSpool, Spool } from "../../../src/source/live/spool.ts";
+import type { SourceSpool } from "../../../src/source/live/source-spool.ts";
+import { Spool } from "../../../src/source/live/spool.ts";
 import { temporaryFolder } from "../../helper/program.ts";
 import { until } from "../../helper/time.ts";
 import { refusal } from "../../helper/refusal.ts";

@@ -1,0 +1,368 @@
+/** The spooled frames and losses of one source. */
+import type { Database } from "bun:sqlite";
+import {
+  closeSync,
+  constants,
+  existsSync,
+  ftruncateSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { checkNotForeign } from "../../common/foreign-folder.ts";
+import { replaceFile } from "../../common/replace-file.ts";
+import { FramesError, systemSentence } from "../../errors.ts";
+import type { Frame, Loss } from "../../frame.ts";
+import { formatRawShape } from "../image/raw.ts";
+import { prepareSpoolStatements } from "./spool-rows.ts";
+import { SpooledFrame } from "./spooled-frame.ts";
+
+/** What the sources of a spool share. */
+export interface SharedSpool {
+  readonly directory: string;
+  /** Whether nothing is on the disk yet, because it was full at the start. */
+  readonly isNew: boolean;
+  /** Id of the session in which the numbers in the spool began. */
+  readonly numbering: string;
+  /**
+   * Returns the database.
+   *
+   * @throws if its disk is still full
+   */
+  open(): Database;
+  /** Converts an error of the disk, and reports the first one. */
+  fail(action: "read" | "written", error: unknown): FramesError;
+  /** Called when a frame was spooled: a later failure is reported again. */
+  onSpooled(): void;
+  /** Returns whether this many more bytes fit. */
+  hasRoom(bytes: number): boolean;
+  /** Returns whether this many bytes would fit into the empty spool. */
+  isLargeEnough(bytes: number): boolean;
+  /** Counts added bytes, or removed ones if negative. */
+  adjustBytes(bytes: number): void;
+}
+
+/** Opens a file to cut it. A link in its place fails instead of being followed. */
+const cutFlags = constants.O_WRONLY | (constants.O_NOFOLLOW ?? 0);
+
+/** End of the name of a file whose frame was settled while its row could not be deleted. */
+const settledSuffix = ".settled";
+
+/** End of the name of an empty file. Its name has the session, and a number that SQLite cannot record. */
+const counterSuffix = ".last";
+
+export class SourceSpool {
+  readonly #spool: SharedSpool;
+  readonly #folder: string;
+  readonly #source: string;
+  #statements: ReturnType<typeof prepareSpoolStatements> | undefined;
+  #hasFolder = false;
+  /** Name of the file with `counterSuffix`. */
+  #counterFile: string | undefined;
+  #frameCount = 0;
+  /** Last sequence number that `next` returned on this connection. */
+  #lastSent = 0;
+  /** Settled frames whose rows are still to be deleted. They are never returned again. */
+  readonly #settled = new Set<number>();
+  /** Why frames in the spool could not be read last time. */
+  #readError: FramesError | undefined;
+
+  /** @throws {FramesError} `unreadable` if an earlier process left frames that cannot be read */
+  constructor(spool: SharedSpool, folder: string, source: string) {
+    this.#spool = spool;
+    this.#folder = folder;
+    this.#source = source;
+    checkOwn(spool.directory, folder);
+    if (!spool.isNew) this.#use("read", () => {});
+    this.#try(() => this.#use("written", () => this.#createFolder()));
+    this.deleteSettled();
+  }
+
+  /**
+   * Runs `act` on the database.
+   *
+   * @throws {FramesError} `unreadable`
+   */
+  #use<T>(
+    action: "read" | "written",
+    act: (statements: ReturnType<typeof prepareSpoolStatements>) => T,
+  ): T {
+    try {
+      return act((this.#statements ??= this.#prepare()));
+    } catch (error) {
+      throw this.#spool.fail(action, error);
+    }
+  }
+
+  #prepare(): ReturnType<typeof prepareSpoolStatements> {
+    const statements = prepareSpoolStatements(this.#spool.open());
+    this.#frameCount = Number(statements.frames.get(this.#source)!.frames);
+    for (const name of existsSync(this.#folder) ? readdirSync(this.#folder) : []) {
+      if (name.endsWith(settledSuffix)) this.#settled.add(parseInt(name));
+      if (name.endsWith(counterSuffix)) this.#counterFile = name;
+    }
+    return statements;
+  }
+
+  /** Creates the folder of the frames, unless it was created before. */
+  #createFolder(): void {
+    if (!this.#hasFolder) mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
+    this.#hasFolder = true;
+  }
+
+  /** Number of spooled frames. */
+  get length(): number {
+    return this.#frameCount;
+  }
+
+  /**
+   * Last sequence number assigned to a frame, in this process or an earlier one.
+   *
+   * @throws {FramesError} `unreadable`
+   */
+  get lastNumber(): number {
+    if (this.#spool.isNew) return 0;
+    const recorded = this.#use("read", ({ last }) => Number(last.get(this.#source)?.last ?? 0n));
+    const [session, number] = this.#counterFile?.slice(0, -counterSuffix.length).split("-") ?? [];
+    return session === this.#spool.numbering ? Math.max(recorded, Number(number)) : recorded;
+  }
+
+  /** Recorded in another way if SQLite cannot record it. */
+  set lastNumber(sequence: number) {
+    try {
+      this.#use("written", ({ setLast }) => setLast.run(this.#source, sequence));
+      if (this.#counterFile !== undefined) removeFile(join(this.#folder, this.#counterFile));
+      this.#counterFile = undefined;
+    } catch (error) {
+      if (!(error instanceof FramesError)) throw error;
+      this.#nameCounter(sequence);
+    }
+  }
+
+  /** Records the last number in the name of an empty file, because a full disk still has names. */
+  #nameCounter(sequence: number): void {
+    const name = `${this.#spool.numbering}-${sequence}${counterSuffix}`;
+    const path = join(this.#folder, name);
+    try {
+      if (this.#counterFile === undefined) writeFileSync(path, "");
+      else renameSync(join(this.#folder, this.#counterFile), path);
+      this.#counterFile = name;
+    } catch {
+      // The error of the disk was already reported.
+    }
+  }
+
+  /** Runs `act`. Its failure was reported and is made up for later. */
+  #try(act: () => void): void {
+    try {
+      act();
+    } catch (error) {
+      if (!(error instanceof FramesError)) throw error;
+    }
+  }
+
+  /**
+   * Returns all lost numbers, including those of earlier processes, which may have died before
+   * reporting them.
+   *
+   * @throws {FramesError} `unreadable`
+   */
+  losses(): Loss[] {
+    if (this.#spool.isNew) return [];
+    const rows = this.#use("read", ({ losses }) => losses.all(this.#source));
+    return rows.map(({ first, last, what, reason }) => ({
+      first: Number(first),
+      last: Number(last),
+      what,
+      error: new FramesError(reason),
+    }));
+  }
+
+  /** Records lost numbers. Replaces a range with the same first number. */
+  recordLoss({ first, last, what, error }: Loss): void {
+    this.#try(() =>
+      this.#use("written", ({ putLoss }) => {
+        putLoss.run(this.#source, first, last, what, error.code);
+      }),
+    );
+  }
+
+  #framePath(sequence: number): string {
+    return join(this.#folder, String(sequence));
+  }
+
+  hasRoomFor({ size }: Frame): boolean {
+    return this.#spool.hasRoom(size);
+  }
+
+  isLargeEnoughFor({ size }: Frame): boolean {
+    return this.#spool.isLargeEnough(size);
+  }
+
+  /**
+   * Writes a frame to disk. Does nothing if it is already spooled.
+   *
+   * @throws {FramesError} `unreadable` if the disk cannot be written
+   */
+  put(frame: Frame): void {
+    if (frame instanceof SpooledFrame) return;
+    const { sequence, name, captured, size, metadata, raw } = frame;
+    const path = this.#framePath(sequence);
+    const isNew = this.#use("written", (statements) => {
+      if (statements.size.get(this.#source, sequence) !== null) return false;
+      const bytes = new Uint8Array(size);
+      frame.read(bytes);
+      try {
+        this.#createFolder();
+        replaceFile(path, 0o600, (file) => writeFileSync(file, bytes));
+        // An earlier version of the program knows no shapes, so they have a table of their own.
+        if (raw !== undefined) {
+          statements.putShape.run(this.#source, sequence, formatRawShape(raw));
+        }
+        statements.put.run(this.#source, sequence, name, captured, size, metadata);
+      } catch (error) {
+        removeFile(path);
+        throw error;
+      }
+      return true;
+    });
+    this.#spool.onSpooled();
+    if (!isNew) return;
+    this.#spool.adjustBytes(size);
+    this.#frameCount++;
+  }
+
+  /**
+   * Returns the oldest frame not yet returned on this connection. Returns undefined if there is none, or
+   * if it cannot be read now: see `readError`.
+   */
+  next(): Frame | undefined {
+    const frame = this.oldest();
+    if (frame !== undefined) this.#lastSent = frame.sequence;
+    return frame;
+  }
+
+  /** Why `next` could not read the frames that remain; undefined if it could. */
+  get readError(): FramesError | undefined {
+    return this.#readError;
+  }
+
+  /** Returns the oldest frame that may be dropped, which excludes frames in flight. */
+  oldest(): Frame | undefined {
+    this.#readError = undefined;
+    if (this.#frameCount === 0) return undefined;
+    try {
+      return this.#use("read", ({ after }) => {
+        let row = after.get(this.#source, this.#lastSent);
+        while (row !== null && this.#settled.has(Number(row.seq))) {
+          row = after.get(this.#source, Number(row.seq));
+        }
+        return row === null ? undefined : new SpooledFrame(row, this.#framePath(Number(row.seq)));
+      });
+    } catch (error) {
+      if (!(error instanceof FramesError)) throw error;
+      this.#readError = error;
+      return undefined;
+    }
+  }
+
+  /** Makes `next` start over. Called when the connection breaks. */
+  rewind(): void {
+    this.#lastSent = 0;
+  }
+
+  /** Deletes a frame that the server has confirmed, or that is dropped. */
+  delete(sequence: number): void {
+    if (this.#frameCount === 0 || this.#settled.has(sequence)) return;
+    this.#try(() => {
+      const row = this.#use("read", ({ size }) => size.get(this.#source, sequence));
+      if (row === null) return;
+      this.#settled.add(sequence);
+      this.#spool.adjustBytes(-Number(row.size));
+      this.#frameCount--;
+    });
+    if (!this.deleteSettled()) this.#freeSettled(this.#framePath(sequence));
+  }
+
+  /**
+   * Deletes the rows and files of settled frames. What fails is tried again with the next frame.
+   *
+   * @returns whether all were deleted
+   */
+  deleteSettled(): boolean {
+    try {
+      for (const sequence of this.#settled) {
+        // Delete the row first: after a crash a file without a row only wastes space.
+        this.#use("written", (statements) => {
+          statements.delete.run(this.#source, sequence);
+          statements.deleteShape.run(this.#source, sequence);
+        });
+        const path = this.#framePath(sequence);
+        for (const file of [path, path + settledSuffix]) removeFile(file);
+        this.#settled.delete(sequence);
+      }
+      return true;
+    } catch (error) {
+      if (!(error instanceof FramesError)) throw error;
+      return false;
+    }
+  }
+
+  /**
+   * Frees the space of a settled frame whose row stays. On a full disk SQLite cannot delete a row, but a
+   * file can be renamed and cut.
+   */
+  #freeSettled(path: string): void {
+    try {
+      renameSync(path, path + settledSuffix);
+      const file = openSync(path + settledSuffix, cutFlags);
+      try {
+        ftruncateSync(file, 0);
+      } finally {
+        closeSync(file);
+      }
+    } catch {
+      // The file is gone already, or the frame is sent again by the next process.
+    }
+  }
+}
+
+/** Returns the name of the folder of a source. Names of dots would lead to other folders. */
+export function folderName(source: string): string {
+  return /^\.{1,2}$/.test(source) ? source.replaceAll(".", "%2E") : encodeURIComponent(source);
+}
+
+/**
+ * Checks that a file or folder of a spool is no link, and that no other user has prepared it.
+ *
+ * @throws {FramesError} `usage`, or `missing` if the system does not tell
+ */
+export function checkOwn(spool: string, path: string): void {
+  const what = `Cannot use the spool ${spool}`;
+  try {
+    checkNotForeign(path, what, "name another folder with --spool");
+    if (lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() !== true) return;
+  } catch (error) {
+    if (error instanceof FramesError) throw error;
+    const message = `${what}: ${systemSentence(error)}; choose another --spool`;
+    throw new FramesError("missing", message, { cause: error });
+  }
+  throw new FramesError(
+    "usage",
+    `${what}: ${path} is a link; delete it, or choose another --spool`,
+  );
+}
+
+/** Removes a file if it exists. One that the disk cannot remove only wastes space. */
+function removeFile(path: string): void {
+  try {
+    rmSync(path, { force: true });
+  } catch {
+    // The error of the disk was already reported.
+  }
+}
