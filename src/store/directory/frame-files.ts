@@ -27,6 +27,8 @@ export class FrameFiles {
    */
   find(frame: FramePath): string | undefined {
     const folder = this.#folderOf(frame);
+    // A single request has time to look at the folder, and a swap in the last millisecond shows.
+    if (!folder.exists()) return undefined;
     return folder.entryKind(frame.name) === "file" ? folder.pathOf(frame.name) : undefined;
   }
 
