@@ -57,15 +57,18 @@ const videoFormats: Readonly<Record<string, string>> = {
   "video/av1": "av1",
 };
 
-/** Foxglove's `encoding` of RawImage: ffmpeg's name, bytes of a row per pixel, rows per line. */
-interface RawEncoding {
+/** A pixel format that RawImage can express. */
+export interface RawEncoding {
+  /** Foxglove's name of it. */
   readonly encoding: string;
+  /** Bytes of a row for each pixel. */
   readonly pixelBytes: number;
   /** Rows of the frame for each line of pixels; more than 1 where colour has rows of its own. */
   readonly rowsPerLine: number;
 }
 
-const rawEncodings: Readonly<Record<string, RawEncoding>> = {
+/** By ffmpeg's name of the pixel format. */
+export const rawEncodings: Readonly<Record<string, RawEncoding>> = {
   gray: { encoding: "mono8", pixelBytes: 1, rowsPerLine: 1 },
   gray16le: { encoding: "mono16", pixelBytes: 2, rowsPerLine: 1 },
   grayf32le: { encoding: "32FC1", pixelBytes: 4, rowsPerLine: 1 },
@@ -122,14 +125,12 @@ function publishedFieldsOf(
   mediaType: string,
 ): { schema: SchemaName; fields: readonly (readonly [string, string | number])[] } {
   if (raw !== undefined) {
+    const { width, height } = raw;
     const layout = rawEncodings[raw.format];
-    // Two pixels share their colour in the formats of two bytes a pixel; rows have whole pairs.
-    const isPaired = layout?.encoding.startsWith("yuv422") === true;
-    const step = (layout?.pixelBytes ?? 0) * (isPaired ? raw.width + (raw.width % 2) : raw.width);
-    if (layout === undefined || step * raw.height * layout.rowsPerLine !== size) {
+    const step = layout === undefined ? 0 : rowBytes(layout, width);
+    if (layout === undefined || step * height * layout.rowsPerLine !== size) {
       return { schema: "frames.Frame", fields: [] };
     }
-    const { width, height } = raw;
     const { encoding } = layout;
     return {
       schema: "foxglove.RawImage",
@@ -145,6 +146,13 @@ function publishedFieldsOf(
     return { schema: "foxglove.CompressedVideo", fields: [["format", video]] };
   }
   return { schema: "frames.Frame", fields: [] };
+}
+
+/** Returns the bytes of a row without padding. */
+export function rowBytes({ encoding, pixelBytes }: RawEncoding, width: number): number {
+  // Two neighbours share their colour, so that a row has whole pairs.
+  const isPaired = encoding.startsWith("yuv422");
+  return pixelBytes * (isPaired ? width + (width % 2) : width);
 }
 
 /** Returns a google.protobuf.Timestamp. Its nanoseconds count forward, also before 1970. */
@@ -169,7 +177,3 @@ function frameId({ source, metadata }: RecordedFrame): string {
 export function formatShape({ width, height, format }: RawShape): string {
   return `${width}x${height}:${format}`;
 }
-
-/** Returns Foxglove's name of ffmpeg's pixel format, as an entry for each pair. */
-export const foxgloveEncodings: readonly (readonly [encoding: string, format: string])[] =
-  Object.entries(rawEncodings).map(([format, { encoding }]) => [encoding, format]);
