@@ -216,6 +216,7 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
     const { isResumed } = playback;
     return {
       fresh: !(await reader.has(hello, this.#runSlice)),
+      features: ["until"],
       sources: await playback.firstSources(this.#runSlice),
       store: store.location,
       software,

@@ -72,9 +72,8 @@ export class PlaybackConnection implements ConnectionHandler, ServerConnection, 
     this.key = key;
     this.#hello = hello;
     const { stream, sources, cursor, follow = false } = hello;
-    const sinceTime =
-      hello.since === undefined ? undefined : BigInt.asIntN(64, BigInt(hello.since));
-    this.#request = { stream, sources, since: sinceTime, cursor, follow };
+    const times = { since: parseWireTime(hello.since), until: parseWireTime(hello.until) };
+    this.#request = { stream, sources, ...times, cursor, follow };
     const { journalTail } = server;
     if (hello.latest !== true) {
       this.#journalPlayback = new JournalPlayback(journalTail, this.#request);
@@ -314,4 +313,9 @@ export class PlaybackConnection implements ConnectionHandler, ServerConnection, 
     );
     this.#closed.resolve();
   }
+}
+
+/** Parses a time of HELLO. One beyond 64 bits wraps, as it does in FRAME. */
+function parseWireTime(text: string | undefined): bigint | undefined {
+  return text === undefined ? undefined : BigInt.asIntN(64, BigInt(text));
 }

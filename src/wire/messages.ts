@@ -65,6 +65,7 @@ export interface Hello {
   follow?: boolean;
   sources?: string[];
   since?: string;
+  until?: string;
   first?: number;
   latest?: boolean;
   window?: { bytes: number; frames: number };
@@ -255,6 +256,7 @@ const controlShapes: Record<ControlType, [Shape, Shape]> = {
       follow: boolean,
       sources: sourceNames,
       since: decimal,
+      until: decimal,
       first: positive,
       latest: boolean,
       window: [{ bytes: positive, frames: positive }],

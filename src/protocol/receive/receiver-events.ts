@@ -10,7 +10,7 @@ export const peerFaults: ReadonlySet<ErrorName> = new Set(["protocol", "damaged"
 /** Fields of WELCOME that the caller provides. */
 export type WelcomeFields = Pick<
   Welcome,
-  "fresh" | "store" | "software" | "identity" | "resumed" | "sources"
+  "fresh" | "store" | "software" | "identity" | "resumed" | "sources" | "features"
 >;
 
 /** Callbacks of a receiver. */

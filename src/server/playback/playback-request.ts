@@ -15,11 +15,12 @@ export interface PlaybackRequest extends FrameSelection {
 /** Whether a row belongs to the requested frames. */
 export function matchesRequest(
   row: FrameRecord,
-  { stream, sources, since }: PlaybackRequest,
+  { stream, sources, since, until }: PlaybackRequest,
 ): boolean {
   return (
     row.stream === stream &&
     (sources === undefined || sources.includes(row.source)) &&
-    (since === undefined || row.captured >= since)
+    (since === undefined || row.captured >= since) &&
+    (until === undefined || row.captured < until)
   );
 }

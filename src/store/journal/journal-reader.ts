@@ -38,6 +38,8 @@ export interface FrameSelection {
   readonly sources?: readonly string[] | undefined;
   /** Earliest capture time, in nanoseconds since 1970. */
   readonly since?: bigint | undefined;
+  /** Capture time before which the frames were captured, in nanoseconds since 1970. */
+  readonly until?: bigint | undefined;
 }
 
 /** Position in the order of capture. Its frame need not exist any more. */
@@ -90,14 +92,16 @@ export class JournalReader {
   }
 
   /** Returns at most `limit` frames with ids above `id`, in order of arrival. */
-  after({ stream, sources, since }: FrameSelection, id: number, limit: number): FrameRecord[] {
+  after(selection: FrameSelection, id: number, limit: number): FrameRecord[] {
+    const { stream, sources, since, until } = selection;
     return this.#all(
       `${selectStream} AND id > ?2 AND (?3 IS NULL OR source IN (SELECT value FROM json_each(?3)))
-        AND (?4 IS NULL OR captured >= ?4) ORDER BY id LIMIT ?5`,
+        AND (?4 IS NULL OR captured >= ?4) AND (?5 IS NULL OR captured < ?5) ORDER BY id LIMIT ?6`,
       stream,
       id,
       sources === undefined ? null : JSON.stringify(sources),
       since ?? null,
+      until ?? null,
       limit,
     );
   }
@@ -106,17 +110,19 @@ export class JournalReader {
    * Returns at most `limit` frames of a selection with ids from `after` + 1 to `upTo`. The cost
    * depends on the range of ids, not on the number of frames of other streams.
    */
-  between({ stream, sources, since }: FrameSelection, after: number, upTo: number, limit: number) {
+  between(selection: FrameSelection, after: number, upTo: number, limit: number) {
+    const { stream, sources, since, until } = selection;
     // The unary plus keeps SQLite from using the index on stream, which would need a sort by id.
     return this.#all(
       `SELECT * FROM frames WHERE id > ?1 AND id <= ?2 AND +stream = ?3
         AND (?4 IS NULL OR source IN (SELECT value FROM json_each(?4)))
-        AND (?5 IS NULL OR captured >= ?5) ORDER BY id LIMIT ?6`,
+        AND (?5 IS NULL OR captured >= ?5) AND (?6 IS NULL OR captured < ?6) ORDER BY id LIMIT ?7`,
       after,
       upTo,
       stream,
       sources === undefined ? null : JSON.stringify(sources),
       since ?? null,
+      until ?? null,
       limit,
     );
   }
@@ -196,9 +202,12 @@ export class JournalReader {
     }
   }
 
-  /** Returns the frame of a source with the latest capture time, if it is selected. */
-  newestOf({ stream, since }: FrameSelection, source: string): FrameRecord | undefined {
-    const frame = this.newest(stream, source);
+  /** Returns the frame of a source with the latest capture time in the selected span. */
+  newestOf({ stream, since, until }: FrameSelection, source: string): FrameRecord | undefined {
+    const frame =
+      until === undefined
+        ? this.newest(stream, source)
+        : this.framesBefore(stream, source, { captured: until, sequence: 0, id: 0 }, 1)[0];
     return frame === undefined || (since !== undefined && frame.captured < since)
       ? undefined
       : frame;

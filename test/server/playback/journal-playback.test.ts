@@ -159,10 +159,22 @@ describe("JournalPlayback", () => {
     expect(supply.isEnded).toBe(true);
     expect(take(shelf.complete({ sources: ["b"] })).map(tell)).toEqual(["b 1", "b 2"]);
     expect(take(shelf.complete({ since: 299n })).map(tell)).toEqual(["a 299", "a 300"]);
+    expect(take(shelf.complete({ until: 3n })).map(tell)).toEqual(["a 1", "a 2", "b 1", "b 2"]);
+    expect(take(shelf.complete({ since: 2n, until: 3n })).map(tell)).toEqual(["a 2", "b 2"]);
     // Frames stored later are not part of this playback.
     const before = shelf.complete();
     await shelf.put("b", 3);
     expect(take(before)).toHaveLength(302);
+  });
+
+  test("a playback with a span follows into the frames of the span only", async () => {
+    const shelf = new Shelf();
+    await shelf.put("a", 1, 2);
+    const supply = shelf.complete({ follow: true, since: 2n, until: 5n });
+    expect(take(supply).map(tell)).toEqual(["a 2"]);
+    await shelf.put("a", 3, 9);
+    expect(take(supply).map(tell)).toEqual(["a 3", "a 4"]);
+    expect(supply.isEnded).toBe(false);
   });
 
   test("a playback with follow continues from stored to new frames, also beyond the tail in memory", async () => {
