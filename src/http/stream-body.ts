@@ -1,4 +1,5 @@
 /** A response body produced on demand, without read-ahead, that the server can end immediately. */
+import { FramesError } from "../errors.ts";
 import type { EndReason, StreamClient } from "./stream-clients.ts";
 
 /** Produces the bytes of a body. */
@@ -8,6 +9,8 @@ export interface BodySource {
    * ones.
    */
   next(): Promise<Uint8Array | undefined>;
+  /** Whether a body that the server ends early breaks off, because it must not look complete. */
+  readonly mustBeComplete?: boolean;
   /** Returns the last bytes to send when the server ends the body. */
   closingBytes?(reason: EndReason): Uint8Array | undefined;
   /** Releases resources. Called once, when the client disconnected or the body ended. */
@@ -23,6 +26,7 @@ export function createBody(client: StreamClient, source: BodySource): ReadableSt
   let endPull: ((reason: EndReason) => void) | undefined;
   const finish = (reason: EndReason): void => {
     if (reason === "left") return;
+    if (source.mustBeComplete === true) return output?.error(new FramesError("stopping"));
     const last = source.closingBytes?.(reason);
     if (last !== undefined) output?.enqueue(last);
     output?.close();

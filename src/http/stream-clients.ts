@@ -13,9 +13,9 @@ const reservedBytesPerClient = 256 << 10;
 const sharedBytes = 32 << 20;
 
 /** Transport of a streaming client; `page` is the WebSocket. */
-export type StreamClientKind = "events" | "mjpeg" | "page";
+export type StreamClientKind = "events" | "export" | "mjpeg" | "page";
 
-export const streamClientKinds: readonly StreamClientKind[] = ["events", "mjpeg", "page"];
+export const streamClientKinds: readonly StreamClientKind[] = ["events", "export", "mjpeg", "page"];
 
 /** Why a stream ends: server stop, access revoked, or client disconnected. */
 export type EndReason = "stopping" | "not-allowed" | "left";

@@ -202,6 +202,7 @@ const places: string[] = [
   "/api/streams/",
   `/api/streams/${seen}/frames?source=`,
   `/api/streams/${seen}/frames?source=a&after=`,
+  `/api/streams/${seen}/export.mcap?source=`,
 ];
 
 for (const isKeyed of [false, true]) {

@@ -490,6 +490,7 @@ const routes: Readonly<Record<string, [path: string, expected: Row][]>> = {
   "/api/streams/S/frames": below((stream) => `/api/streams/${stream}/frames?source=a`, "stream"),
   "/api/streams/S/moment": below((stream) => `/api/streams/${stream}/moment?at=0`, "stream"),
   "/api/streams/S/gaps": below((stream) => `/api/streams/${stream}/gaps`),
+  "/api/streams/S/export.mcap": below((stream) => `/api/streams/${stream}/export.mcap`, "stream"),
   "/streams/S/sources/X/latest": below((stream) => `/streams/${stream}/sources/a/latest`),
   "/streams/S/sources/X/latest.mjpeg": [
     // These frames are no pictures.

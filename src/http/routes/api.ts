@@ -8,6 +8,7 @@ import { jsonResponse, notFound } from "../responses.ts";
 import { canReadProblem } from "./events.ts";
 import type { RouteRequest } from "../request.ts";
 import type { HttpContext } from "../context.ts";
+import { handleExport } from "./export.ts";
 import { frameUrlPath, mediaType } from "../media-type.ts";
 
 /** Entries per list: default and maximum of `?limit=`. */
@@ -40,6 +41,7 @@ export const streamRoutes: ReadonlyMap<string, StreamHandler> = new Map([
   ["frames", handleFrames],
   ["moment", handleMoment],
   ["gaps", handleGaps],
+  ["export.mcap", handleExport],
 ]);
 
 /**

@@ -389,6 +389,7 @@ describe("access with keys", () => {
     }
     const paths = [
       "/api/streams",
+      "/api/streams/s/export.mcap",
       "/api/tokens",
       "/events",
       "/live",
@@ -702,6 +703,7 @@ describe("access tokens", () => {
       "/events",
       "/live",
       "/api/streams",
+      "/api/streams/cam3/export.mcap",
       "/api/tokens",
       "/metrics/",
       "/streams/cam3/sources/site/latest",

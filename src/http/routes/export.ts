@@ -1,0 +1,204 @@
+/** `export.mcap`: streams the frames of a stream as an MCAP file, in their order of arrival. */
+import { crc32 } from "../../common/checksum.ts";
+import { FramesError } from "../../errors.ts";
+import { McapWriter } from "../../mcap/writer.ts";
+import type { FrameRecord, FrameSelection } from "../../store/journal/journal-reader.ts";
+import { binaryType } from "../../common/media-types.ts";
+import { contentDisposition } from "../media-type.ts";
+import { notFound } from "../responses.ts";
+import type { RouteRequest } from "../request.ts";
+import type { HttpContext } from "../context.ts";
+import { createBody, type BodySource } from "../stream-body.ts";
+
+/** Journal rows examined at a time, and rows returned of them. */
+const idBatchSize = 5000;
+const rowBatchSize = 200;
+
+/** Size limit for a frame that is read whole, so that its checksum is verified before it is sent. */
+const maxInMemoryBytes = 4 << 20;
+
+/** Bytes that are sent together. */
+const minPartBytes = 256 << 10;
+
+/** Frames that could not be read and are named in the file. */
+const maxListedMissing = 100;
+
+/** Time after which a client that reads nothing is disconnected. */
+const idleTimeoutSeconds = 120;
+
+/**
+ * @throws {FramesError} `missing` if the stream or a source does not exist, `full` or `stopping` if
+ * it cannot stream
+ */
+export async function handleExport(
+  req: RouteRequest,
+  context: HttpContext,
+  stream: string,
+): Promise<Response> {
+  const { searchParams } = req.url;
+  const sources = searchParams.getAll("source");
+  const selection: FrameSelection = {
+    stream,
+    sources: sources.length === 0 ? undefined : sources,
+    since: parseNanoseconds(searchParams.get("from"), "from"),
+    until: parseNanoseconds(searchParams.get("to"), "to"),
+  };
+  const isHidden = sources.some((source) => !req.principal.canRead(stream, source));
+  if (isHidden || !(await context.reader.has(selection, req.run))) {
+    throw notFound(`There is no stream ${[stream, ...sources].join("/")}`);
+  }
+  const headers = {
+    "Content-Type": binaryType,
+    "Content-Disposition": contentDisposition(`${stream}.mcap`, binaryType),
+  };
+  if (req.request.method === "HEAD") return new Response(null, { headers });
+  const client = req.clients.add("export", req.principal);
+  req.setIdleTimeout(idleTimeoutSeconds);
+  return new Response(createBody(client, new ExportBody(context, selection, req)), { headers });
+}
+
+/** @throws {FramesError} `usage` if the text is no time */
+function parseNanoseconds(text: string | null, name: string): bigint | undefined {
+  if (text === null) return undefined;
+  if (/^-?\d{1,19}$/.test(text)) return BigInt.asIntN(64, BigInt(text));
+  throw new FramesError(
+    "usage",
+    `Cannot read ?${name}=: expected nanoseconds since 1970, current value is ${JSON.stringify(text.slice(0, 50))}`,
+  );
+}
+
+class ExportBody implements BodySource {
+  readonly mustBeComplete = true;
+  readonly #context: HttpContext;
+  readonly #selection: FrameSelection;
+  readonly #req: Pick<RouteRequest, "principal" | "run">;
+  readonly #writer: McapWriter;
+  readonly #parts = this.#write();
+  readonly #missing: Record<string, string> = {};
+  #missingCount = 0;
+  #pending: Uint8Array[] = [];
+  #pendingBytes = 0;
+  #isClosed = false;
+
+  constructor(
+    context: HttpContext,
+    selection: FrameSelection,
+    req: Pick<RouteRequest, "principal" | "run">,
+  ) {
+    this.#context = context;
+    this.#selection = selection;
+    this.#req = req;
+    const unexpected = () => {
+      throw new FramesError("internal");
+    };
+    const output = {
+      append: (bytes: Uint8Array) => {
+        this.#pending.push(bytes.slice());
+        this.#pendingBytes += bytes.length;
+      },
+      // The journal has every checksum, so nothing that was sent has to change.
+      patch: unexpected,
+      cut: unexpected,
+    };
+    const library = `frames ${context.server.version}`;
+    this.#writer = new McapWriter(output, { library, stream: selection.stream });
+  }
+
+  async next(): Promise<Uint8Array | undefined> {
+    while (this.#pendingBytes < minPartBytes) {
+      const { done } = await this.#parts.next();
+      if (done === true) break;
+    }
+    if (this.#pendingBytes === 0) return undefined;
+    const part = this.#pending.length === 1 ? this.#pending[0]! : Buffer.concat(this.#pending);
+    this.#pending = [];
+    this.#pendingBytes = 0;
+    return part;
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    void this.#parts.return(undefined).catch(() => {});
+  }
+
+  /** Writes the file. Yields after each step, so that no more is read than the client takes. */
+  async *#write(): AsyncGenerator<undefined, undefined> {
+    for await (const record of this.#records()) {
+      if (record.size > maxInMemoryBytes) yield* this.#writeLarge(record);
+      else await this.#writeSmall(record);
+      yield;
+    }
+    if (this.#missingCount > 0) {
+      const count = String(this.#missingCount);
+      this.#writer.addMetadata("frames.missing", { count, ...this.#missing });
+    }
+    this.#writer.end();
+    return undefined;
+  }
+
+  /** Returns the rows that were in the journal at the start. */
+  async *#records(): AsyncGenerator<FrameRecord, undefined> {
+    const { reader } = this.#context;
+    const { principal, run } = this.#req;
+    const selection = this.#selection;
+    const last = reader.lastId();
+    for (let position = 0; position < last;) {
+      const upTo = Math.min(position + idBatchSize, last);
+      const from = position;
+      const rows = await run(() => reader.between(selection, from, upTo, rowBatchSize));
+      for (const row of rows) if (principal.canRead(row.stream, row.source)) yield row;
+      if (this.#isClosed) return undefined;
+      if (rows.length === rowBatchSize) position = rows.at(-1)!.id;
+      // After deletions there may be millions of ids without a row.
+      else position = Math.max(upTo, ((await run(() => reader.nextId(upTo))) ?? last + 1) - 1);
+    }
+    return undefined;
+  }
+
+  /** Returns the bytes of a stored frame; undefined if it is gone. */
+  async #fetch(record: FrameRecord): Promise<Response | undefined> {
+    const { contents } = this.#context;
+    if (contents.fetch !== undefined) return await contents.fetch(record);
+    const blob = contents.blob(record);
+    return blob === undefined ? undefined : new Response(blob);
+  }
+
+  async #writeSmall(record: FrameRecord): Promise<void> {
+    const found = await this.#fetch(record);
+    const bytes = await found?.bytes().catch(async (error: unknown) => {
+      // The file may have been removed meanwhile.
+      if ((await this.#fetch(record)) !== undefined) throw error;
+      return undefined;
+    });
+    if (bytes === undefined) return this.#recordMissing(record, "it was moved away or deleted");
+    if (bytes.length !== record.size || crc32(bytes) !== record.crc32) {
+      return this.#recordMissing(record, "its bytes changed after it was stored");
+    }
+    this.#writer.begin(record);
+    this.#writer.write(bytes);
+    this.#writer.finish(record.crc32);
+  }
+
+  /** Writes a frame while it is read. If it turns out to be damaged, the response breaks off. */
+  async *#writeLarge(record: FrameRecord): AsyncGenerator<undefined, undefined> {
+    const body = (await this.#fetch(record))?.body;
+    if (body === undefined || body === null) {
+      this.#recordMissing(record, "it was moved away or deleted");
+      return undefined;
+    }
+    this.#writer.begin(record);
+    let crc = 0;
+    for await (const bytes of body) {
+      crc = crc32(bytes, crc);
+      this.#writer.write(bytes);
+      yield;
+    }
+    this.#writer.finish(crc);
+    return undefined;
+  }
+
+  #recordMissing({ source, name }: FrameRecord, reason: string): void {
+    this.#missingCount++;
+    if (this.#missingCount <= maxListedMissing) this.#missing[`${source}/${name}`] = reason;
+  }
+}
