@@ -11,6 +11,7 @@ export { send, type SendEvent, type SendOptions, type SendSummary } from "./clie
 export type { UndeliveredRange, SourceReport } from "./client/undelivered.ts";
 export { FrameFeed } from "./source/live/frame-feed.ts";
 export type { ReceivedFrame } from "./client/callback-sink.ts";
+export type { SegmentLimits } from "./client/recording-target.ts";
 export {
   receive,
   type ReceiveDestination,

@@ -1,8 +1,14 @@
-/** `frames receive`: copies a stream into a directory, or writes it to standard output. */
+/** `frames receive`: copies a stream into a directory, an MCAP file, or standard output. */
+import { statSync } from "node:fs";
 import { isTerminal } from "../common/is-terminal.ts";
 import { FramesError } from "../errors.ts";
 import { parseAddress } from "../net/address.ts";
-import { receive, receiveToCallback, type ReceiveOptions } from "../client/receive.ts";
+import {
+  receive,
+  type ReceiveDestination,
+  receiveToCallback,
+  type ReceiveOptions,
+} from "../client/receive.ts";
 import type { Arguments } from "./args/arguments.ts";
 import { keyOptions } from "./args/key-options.ts";
 import { exitCodeOf } from "./output/exit-code.ts";
@@ -10,7 +16,7 @@ import { StdoutFrames } from "./output/stdout-frames.ts";
 import { ReceiveOutput } from "./output/receive-output.ts";
 import { containsSecret } from "../safe-text.ts";
 import { print, type Terminal } from "./output/terminal.ts";
-import { parseTime } from "./args/units.ts";
+import { parseSegment, parseTime } from "./args/units.ts";
 import type { OnReportRequest, StopSignals } from "./stop-signals.ts";
 
 /**
@@ -26,8 +32,9 @@ export async function receiveCommand(
   stopOnSignal: () => StopSignals,
   onReportRequest: OnReportRequest,
 ): Promise<number> {
-  const { stream, directory } = parsePositionals(args);
-  const isToStdout = directory === "-";
+  const { stream, destination } = parsePositionals(args);
+  const isToStdout = destination === "-";
+  const isFile = isRecordingPath(destination);
   const json = args.isOn("json");
   if (isToStdout && json) {
     throw new FramesError(
@@ -48,7 +55,9 @@ export async function receiveCommand(
     );
   }
   const options = receiveOptionsOf(args);
-  const output = new ReceiveOutput(args, terminal, stream, isToStdout ? undefined : directory);
+  const segment = segmentOf(args, isFile);
+  const directory = isToStdout || isFile ? undefined : destination;
+  const output = new ReceiveOutput(args, terminal, stream, directory, isFile);
   try {
     const { graceful, immediate } = stopOnSignal();
     onReportRequest(() => output.printReport());
@@ -71,7 +80,10 @@ export async function receiveCommand(
           !args.isOn("multipart"),
           receiveOptions,
         )
-      : receive(stream, { ...receiveOptions, directory });
+      : receive(stream, {
+          ...receiveOptions,
+          ...(isFile ? { file: destination, ...segment } : { directory: destination }),
+        });
     const summary = await Promise.race([receiving, killed.promise]).catch((error: unknown) => {
       // A closed pipe is the normal end, so later errors do not matter.
       if (!stdout.closed.aborted) throw error;
@@ -88,8 +100,8 @@ export async function receiveCommand(
   }
 }
 
-function parsePositionals(args: Arguments): { stream: string; directory: string } {
-  const [stream, directory, ...rest] = args.positionals;
+function parsePositionals(args: Arguments): { stream: string; destination: string } {
+  const [stream, destination, ...rest] = args.positionals;
   if (stream === undefined) {
     throw new FramesError(
       "usage",
@@ -108,7 +120,26 @@ function parsePositionals(args: Arguments): { stream: string; directory: string 
       `Cannot receive into ${rest[0]} too: write one directory, as in frames receive STREAM DIR`,
     );
   }
-  return { stream, directory: directory ?? `./${stream}` };
+  return { stream, destination: destination ?? `./${stream}` };
+}
+
+/** Returns whether frames go into an MCAP file. A directory may have such a name, too. */
+function isRecordingPath(path: string): boolean {
+  if (!/\.mcap$/i.test(path)) return false;
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() !== true;
+}
+
+function segmentOf(args: Arguments, isFile: boolean): Pick<ReceiveDestination, "segment"> {
+  const text = args.text("segment");
+  if (text === undefined) return {};
+  const label = args.label("segment");
+  if (!isFile) {
+    throw new FramesError(
+      "usage",
+      `Cannot use ${label} without an MCAP file: write frames receive STREAM FILE.mcap, or leave it out`,
+    );
+  }
+  return { segment: parseSegment(text, label) };
 }
 
 function receiveOptionsOf(args: Arguments): ReceiveOptions {
@@ -125,10 +156,11 @@ function receiveOptionsOf(args: Arguments): ReceiveOptions {
   const first = args.integer("first");
   if (first === 0)
     throw new FramesError("usage", "Cannot receive the first 0 frames: expected --first 1 or more");
-  const since = args.text("since");
+  const now = Date.now();
+  const since = timeOf(args, "since", now);
+  const until = timeOf(args, "until", now);
   const timeout = args.milliseconds("timeout");
   const giveUpAfter = args.milliseconds("give-up-after");
-  const sinceMs = () => parseTime(since!, args.label("since"), Date.now());
   return {
     ...keyOptions(args),
     follow: args.isOn("follow"),
@@ -136,8 +168,16 @@ function receiveOptionsOf(args: Arguments): ReceiveOptions {
     ...(from === undefined ? {} : { from }),
     ...(sources.length === 0 ? {} : { sources }),
     ...(first === undefined ? {} : { first }),
-    ...(since === undefined ? {} : { since: BigInt(Math.round(sinceMs() * 1e6)) }),
+    ...(since === undefined ? {} : { since }),
+    ...(until === undefined ? {} : { until }),
     ...(timeout === undefined ? {} : { timeout }),
     ...(giveUpAfter === undefined ? {} : { giveUpAfter }),
   };
+}
+
+/** Reads a time, in nanoseconds since 1970. */
+function timeOf(args: Arguments, name: "since" | "until", now: number): bigint | undefined {
+  const text = args.text(name);
+  if (text === undefined) return undefined;
+  return BigInt(Math.round(parseTime(text, args.label(name), now) * 1e6));
 }

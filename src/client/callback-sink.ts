@@ -1,5 +1,6 @@
 /** Receive target that passes frames to a callback, one at a time and each only once. */
 import { FramesError } from "../errors.ts";
+import { repeatedFrame, RepeatFilter } from "./repeat-filter.ts";
 import type {
   FrameDescription,
   ReceiveTarget,
@@ -32,12 +33,6 @@ export interface ReceivedFrame {
 /** Bytes queued for the callback above which the connection stops reading. */
 const maxPendingBytes = 8 << 20;
 
-/**
- * Frames remembered at most. Exceeding this is a `protocol` error, because the server sends a
- * CURSOR at least every 256 frames (SPEC section 9).
- */
-const maxRecentFrames = 10_000;
-
 interface PendingFrame {
   readonly frame: ReceivedFrame;
   resolve(outcome: Outcome): void;
@@ -52,19 +47,10 @@ export class CallbackSink implements ReceiveTarget {
   /** Whether a second source is an error, because the output cannot tell sources apart. */
   readonly #isSingleSource: boolean;
   #source: string | undefined;
-  /** Identity of the server's store (WELCOME); frames of another store must not be mixed in. */
-  #identity: string | undefined;
+  readonly #repeats = new RepeatFilter();
   readonly #pending: PendingFrame[] = [];
   #pendingBytes = 0;
   #isDelivering = false;
-  /**
-   * Frames received since the last saved cursor; the server may resend them after a reconnect.
-   * The value counts the cursors received before the frame. A reconnect sets it to infinity,
-   * because cursors of the new connection cover the frame only after it was resent.
-   */
-  readonly #recent = new Map<string, number>();
-  #cursorCount = 0;
-  #cursor: string | undefined;
 
   /** @param onFrame called for one frame at a time; a returned promise delays the next call */
   constructor(onFrame: (frame: ReceivedFrame) => Promise<void> | void, isSingleSource: boolean) {
@@ -73,7 +59,7 @@ export class CallbackSink implements ReceiveTarget {
   }
 
   get cursor(): string | undefined {
-    return this.#cursor;
+    return this.#repeats.cursor;
   }
 
   get isFull(): boolean {
@@ -81,24 +67,11 @@ export class CallbackSink implements ReceiveTarget {
   }
 
   onConnected(identity: string | undefined, location: string): void {
-    this.#identity ??= identity;
-    if (identity !== this.#identity) {
-      throw new FramesError(
-        "other-store",
-        `Cannot continue: the frames so far came from another store than ${location}; run the command again`,
-      );
-    }
-    for (const key of this.#recent.keys()) this.#recent.set(key, Infinity);
+    this.#repeats.onConnected(identity, location);
   }
 
   onCursor(cursor: string): () => void {
-    const ordinal = ++this.#cursorCount;
-    return () => {
-      this.#cursor = cursor;
-      for (const [key, cursorsBefore] of this.#recent) {
-        if (cursorsBefore < ordinal) this.#recent.delete(key);
-      }
-    };
+    return this.#repeats.onCursor(cursor);
   }
 
   isStreamEmpty(): boolean {
@@ -140,11 +113,7 @@ export class CallbackSink implements ReceiveTarget {
     const { source, session, raw } = origin;
     const { name, sequence, captured, metadata, size } = description;
     checkPathPart(name, false);
-    const key = `${source} ${session} ${sequence} ${name}`;
-    if (this.#recent.has(key)) {
-      this.#recent.set(key, this.#cursorCount);
-      return { write() {}, finish: () => "present", discard() {} };
-    }
+    if (this.#repeats.isRepeat(origin, description)) return repeatedFrame;
     const bytes = new Uint8Array(size);
     let length = 0;
     return {
@@ -153,10 +122,7 @@ export class CallbackSink implements ReceiveTarget {
         length += part.length;
       },
       finish: (crc32) => {
-        if (this.#recent.size === maxRecentFrames) {
-          throw new FramesError("protocol", "The server sends no CURSOR");
-        }
-        this.#recent.set(key, this.#cursorCount);
+        this.#repeats.add(origin, description);
         const { promise, resolve, reject } = Promise.withResolvers<Outcome>();
         const shape = raw === undefined ? {} : { raw };
         const frame = { bytes, source, sequence, session, captured, name, metadata, crc32 };

@@ -2,9 +2,11 @@
 import type { KeyOptions } from "./client-keys.ts";
 import { checkedClientKeys } from "./client-keys.ts";
 import { type ErrorName, FramesError, truncateMessage } from "../errors.ts";
+import type { ReceiveTarget } from "../frame.ts";
 import { UndeliveredReport, type SourceReport } from "./undelivered.ts";
 import { formatAddress, parseAddress } from "../net/address.ts";
 import { CallbackSink, type ReceivedFrame } from "./callback-sink.ts";
+import { RecordingTarget, type SegmentLimits } from "./recording-target.ts";
 import { ReceiveSession } from "./receive-session.ts";
 import type { SourceProgress, Undelivered } from "../protocol/progress.ts";
 import { StreamCopy } from "../store/directory/stream-copy.ts";
@@ -24,6 +26,8 @@ export interface ReceiveOptions extends KeyOptions {
   readonly first?: number;
   /** Only frames captured at this time or later, in nanoseconds since 1970. */
   readonly since?: bigint;
+  /** Only frames captured before this time, in nanoseconds since 1970. */
+  readonly until?: bigint;
   /**
    * Only the newest frame of each source. With `follow`, continues with the newest frames; the
    * server drops the frames in between and reports their numbers.
@@ -49,6 +53,8 @@ export interface ReceiveOptions extends KeyOptions {
 export type ReceiveEvent =
   | { type: "connected"; address: string; store: string }
   | { type: "waiting"; reason: FramesError; milliseconds: number }
+  /** An MCAP file is complete. */
+  | { type: "file"; path: string }
   | { type: "progress"; sources: readonly SourceProgress[]; report: () => readonly SourceReport[] }
   /** Frames that the server did not send, or that could not be stored here, and why. */
   | { type: "undelivered"; report: Undelivered };
@@ -94,9 +100,21 @@ const smallWindow = { bytes: 16 << 20, frames: 1024 } as const;
 export interface ReceiveDestination {
   /** Directory for a copy of the stream; a later run receives only frames that are new since. */
   readonly directory?: string;
+  /** Path of an MCAP file for the frames. */
+  readonly file?: string;
+  /**
+   * With `file`: begins a new file whenever one has reached a limit. The time is added to its name.
+   * Default: one file, and with `follow` a new one after 1 GiB or an hour.
+   */
+  readonly segment?: SegmentLimits;
   /** Called for one frame at a time; a returned promise delays the next call. */
   readonly onFrame?: (frame: ReceivedFrame) => Promise<void> | void;
 }
+
+const defaultSegment: SegmentLimits = { bytes: 2 ** 30, milliseconds: 3_600_000 };
+
+/** Largest frame accepted into a directory or a file, where no frame has to fit into memory. */
+const maxStoredFrameBytes = 2 ** 40;
 
 /**
  * Receives a stream, frame by frame. A slow caller slows the server down (flow control), so that
@@ -121,7 +139,11 @@ export interface ReceiveDestination {
 export function receive(
   stream: string,
   options: ReceiveOptions &
-    ({ readonly directory: string } | Required<Pick<ReceiveDestination, "onFrame">>),
+    (
+      | { readonly directory: string }
+      | Required<Pick<ReceiveDestination, "onFrame">>
+      | (Required<Pick<ReceiveDestination, "file">> & Pick<ReceiveDestination, "segment">)
+    ),
 ): Promise<ReceiveSummary>;
 export function receive(
   stream: string,
@@ -131,8 +153,9 @@ export function receive(
   stream: string,
   options: ReceiveOptions & ReceiveDestination = {},
 ): Promise<ReceiveSummary> | AsyncGenerator<ReceivedFrame, ReceiveSummary, void> {
-  const { directory, onFrame } = options;
+  const { directory, file, onFrame } = options;
   if (directory !== undefined) return receiveToDirectory(stream, directory, options);
+  if (file !== undefined) return receiveToFile(stream, file, options);
   if (onFrame !== undefined) return receiveToCallback(stream, onFrame, false, options);
   return iterate(stream, options);
 }
@@ -201,14 +224,35 @@ async function receiveToDirectory(
   options: ReceiveOptions,
 ): Promise<ReceiveSummary> {
   checkStream(stream);
-  const { sources, since, latest = false } = options;
-  // With `latest` the copy is incomplete. A saved cursor would make a later full run skip frames.
-  const copy = new StreamCopy(directory, { stream, sources, since }, !latest);
+  const { sources, since, until, latest = false } = options;
+  // These copies are incomplete. A saved cursor would make a later full run skip frames.
+  const isComplete = !latest && until === undefined;
+  const copy = new StreamCopy(directory, { stream, sources, since }, isComplete);
   try {
-    return await runReceive(stream, copy, defaultWindow, { maxFrame: 2 ** 40, ...options });
+    const maxFrame = maxStoredFrameBytes;
+    return await runReceive(stream, copy, defaultWindow, { maxFrame, ...options });
   } finally {
     copy.close();
   }
+}
+
+async function receiveToFile(
+  stream: string,
+  path: string,
+  options: ReceiveOptions & Pick<ReceiveDestination, "segment">,
+): Promise<ReceiveSummary> {
+  checkStream(stream);
+  const segment = options.segment ?? (options.follow === true ? defaultSegment : undefined);
+  const onFile = (complete: string) => options.onEvent?.({ type: "file", path: complete });
+  const target = new RecordingTarget(path, { stream, segment, onFile });
+  let summary: ReceiveSummary | undefined;
+  try {
+    const maxFrame = maxStoredFrameBytes;
+    summary = await runReceive(stream, target, defaultWindow, { maxFrame, ...options });
+  } finally {
+    target.close(summary?.interrupted === false);
+  }
+  return summary;
 }
 
 function checkStream(stream: string): void {
@@ -221,14 +265,15 @@ function checkStream(stream: string): void {
 
 async function runReceive(
   stream: string,
-  target: CallbackSink | StreamCopy,
+  target: ReceiveTarget & Pick<CallbackSink, "checkSources">,
   window: Required<Hello>["window"],
   options: ReceiveOptions,
 ): Promise<ReceiveSummary> {
   checkStream(stream);
   const started = Date.now();
   const address = parseAddress(options.from ?? "127.0.0.1", "--from");
-  const { follow = false, latest = false, sources, since, first, onEvent, onMessage } = options;
+  const { follow = false, latest = false, sources, since, until, first } = options;
+  const { onEvent, onMessage } = options;
   const { maxFrame = defaults.maxFrameBytes } = options;
   if (first !== undefined && !(Number.isSafeInteger(first) && first >= 1)) {
     throw new FramesError(
@@ -248,6 +293,7 @@ async function runReceive(
     latest,
     ...(sources === undefined ? {} : { sources: [...sources] }),
     ...(since === undefined ? {} : { since: String(since) }),
+    ...(until === undefined ? {} : { until: String(until), features: ["until"] }),
   };
   // With `latest` the caller chose to drop frames, so they do not count as failures.
   const undeliveredReport = new UndeliveredReport(latest ? { policy: ["latest"] } : {});
@@ -272,6 +318,12 @@ async function runReceive(
     },
     {
       checkWelcome: (welcome) => {
+        if (until !== undefined && welcome.features?.includes("until") !== true) {
+          throw new FramesError(
+            "usage",
+            "Cannot use --until: the server does not support it; update it, or leave --until out",
+          );
+        }
         if (welcome.fresh === true && !follow && target.cursor === undefined) {
           const hint = "on the server run frames ls to list its streams";
           const where = formatAddress(address);

@@ -31,6 +31,7 @@ const programs: Record<string, readonly string[]> = {
   cameras: ["ffmpeg"],
   edge: ["ffmpeg"],
   "many-machines": ["socat"],
+  mcap: ["curl"],
   view: ["curl"],
   pipes: ["g++"],
   programs: ["ffmpeg"],

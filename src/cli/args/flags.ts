@@ -261,6 +261,20 @@ export const flags: readonly Flag[] = [
     commands: ["send", "receive"],
   },
   {
+    name: "until",
+    kind: "text",
+    value: "TIME|now",
+    help: "Leave out frames of that time and newer ones; a time, or an age such as 1h",
+    commands: ["receive"],
+  },
+  {
+    name: "segment",
+    kind: "text",
+    value: "TIME|SIZE",
+    help: "A new MCAP file after a time such as 10m, or a size such as 500M",
+    commands: ["receive"],
+  },
+  {
     name: "settle",
     kind: "whole",
     value: "MS",

@@ -75,6 +75,27 @@ export function parseRetention(
 }
 
 /**
+ * Parses the limit of a segment: a time such as `10m` or `1h`, or a size such as `500M`. A lower-case
+ * `m` means minutes.
+ *
+ * @throws {FramesError} `usage`
+ */
+export function parseSegment(
+  text: string,
+  what: string,
+): { milliseconds: number } | { bytes: number } {
+  const seconds = parseDuration(text);
+  if (seconds !== undefined && seconds > 0) return { milliseconds: seconds * 1000 };
+  const isSize = /^[\d.]+(?:[KMGTkgt]i?[Bb]?|[Bb])$/.test(text);
+  const bytes = isSize ? parseSize(text, what) : 0;
+  if (bytes > 0) return { bytes };
+  throw new FramesError(
+    "usage",
+    `Cannot read ${what}: expected a time such as 10m or 1h, or a size such as 500M; current value is ${JSON.stringify(text)}`,
+  );
+}
+
+/**
  * Parses `now`, an ISO 8601 time (UTC without a zone), or how long ago, such as `2h`.
  *
  * @param now milliseconds since 1970

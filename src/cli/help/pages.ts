@@ -8,6 +8,7 @@ import environment from "./environment.md" with { type: "text" };
 import exitCodes from "./exit-codes.md" with { type: "text" };
 import folders from "./folders.md" with { type: "text" };
 import keys from "./keys.md" with { type: "text" };
+import mcap from "./mcap.md" with { type: "text" };
 import manyMachines from "./many-machines.md" with { type: "text" };
 import pipes from "./pipes.md" with { type: "text" };
 import programs from "./programs.md" with { type: "text" };
@@ -38,6 +39,7 @@ export const pages: readonly Page[] = [
   page("pipes", "Pipes, raw frames, other languages", pipes),
   page("view", "The page, HTTP addresses, Prometheus", view),
   page("receive", "Get frames back, live or as a copy", receive, "receiving"),
+  page("mcap", "MCAP files, in and out: Foxglove, Rerun", mcap),
   page("troubleshooting", "When something breaks", troubleshooting),
   page("bandwidth", "Slow links: policies, limits, measuring", bandwidth),
   page("edge", "Offline and unattended senders", edge),

@@ -23,6 +23,8 @@ export class ReceiveOutput {
   readonly #stream: string;
   /** Undefined if frames are written to standard output. */
   readonly #directory: string | undefined;
+  /** Whether frames go into an MCAP file, which an interrupted run does not continue. */
+  readonly #isFile: boolean;
   readonly #progress: ProgressDisplay | undefined;
   readonly #messages: ConnectionMessages;
   #undelivered = 0;
@@ -30,13 +32,20 @@ export class ReceiveOutput {
   #sources: readonly SourceProgress[] = [];
   #sourceReports: (() => readonly SourceReport[]) | undefined;
 
-  constructor(args: Arguments, terminal: Terminal, stream: string, directory: string | undefined) {
+  constructor(
+    args: Arguments,
+    terminal: Terminal,
+    stream: string,
+    directory: string | undefined,
+    isFile: boolean,
+  ) {
     this.#terminal = terminal;
     this.#isJson = args.isOn("json");
     this.#isQuiet = args.isOn("quiet");
     this.#isInsecure = args.isOn("insecure");
     this.#stream = stream;
     this.#directory = directory === undefined ? undefined : resolve(directory);
+    this.#isFile = isFile;
     const showsProgress = !this.#isQuiet && !args.isOn("verbose");
     this.#progress = showsProgress ? new ProgressDisplay(terminal, monotonicNow) : undefined;
     this.#messages = new ConnectionMessages(terminal, this.#progress, {
@@ -56,6 +65,11 @@ export class ReceiveOutput {
       }
       case "waiting":
         return this.#messages.onWaiting(event.reason, event.milliseconds, this.#receivedFrames());
+      case "file": {
+        const path = resolve(event.path);
+        if (this.#isJson) printJson(this.#terminal, { type: "file", path });
+        return this.#messages.print(`Written to ${path}`);
+      }
       case "progress":
         this.#sources = event.sources;
         this.#sourceReports = event.report;
@@ -140,7 +154,9 @@ export class ReceiveOutput {
     if (reasons.conflict !== undefined) {
       lines.push("Other files here have these names: to get both, receive into another directory");
     }
-    if (summary.interrupted) lines.push("Interrupted: the same command again completes it");
+    if (summary.interrupted && this.#isFile) {
+      lines.push("Interrupted: the file is incomplete; the same command begins it again");
+    } else if (summary.interrupted) lines.push("Interrupted: the same command again completes it");
     if (this.#directory !== undefined && frames > 0) {
       lines.push(`Kept in ${this.#directory}, a copy of ${store}/${stream} on ${address}`);
     }

@@ -7,6 +7,7 @@ import {
   parseRetention,
   parseTime,
   parseSeconds,
+  parseSegment,
   parseSize,
   parseDuration,
 } from "../../../src/cli/args/units.ts";
@@ -162,6 +163,30 @@ describe("parseTime", () => {
       expect(code).toBe("usage");
       expect(message).toStartWith("Cannot read --since: expected now, a time such as");
       expect(message).toEndWith(`current value is ${JSON.stringify(text)}`);
+    });
+  }
+});
+
+describe("parseSegment", () => {
+  const good: [string, { milliseconds: number } | { bytes: number }][] = [
+    ["10m", { milliseconds: 600_000 }],
+    ["1h", { milliseconds: 3_600_000 }],
+    ["1.5s", { milliseconds: 1500 }],
+    ["500M", { bytes: 500 << 20 }],
+    ["1G", { bytes: 2 ** 30 }],
+    ["30k", { bytes: 30 << 10 }],
+    ["30MB", { bytes: 30 << 20 }],
+  ];
+  for (const [text, segment] of good) {
+    test(`the segment limit ${text} is valid`, () =>
+      expect(parseSegment(text, "--segment")).toEqual(segment));
+  }
+
+  for (const text of ["", "10", "0m", "0M", "-1h", "1 h", "1w", "M"]) {
+    test(`the segment limit ${JSON.stringify(text)} is not valid`, () => {
+      const error = refusal(() => parseSegment(text, "--segment"));
+      expect(error.code).toBe("usage");
+      expect(error.message).toStartWith("Cannot read --segment: expected a time such as 10m");
     });
   }
 });
