@@ -114,7 +114,7 @@ const innerLayers: Record<string, string[][]> = {
     ["http-server.ts"],
   ],
   protocol: [["*"], ["send", "receive"], ["playback", "article"]],
-  source: [["*"], ["image"], ["live"], ["files", "media"]],
+  source: [["*"], ["image"], ["live"], ["files", "media"], ["recording"]],
   store: [["*"], ["journal"], ["directory", "bucket"], ["verify"]],
   client: [["plan"], ["*"], ["article"]],
   server: [["playback"], ["*"]],

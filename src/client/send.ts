@@ -189,6 +189,7 @@ async function runPlan(
     spool,
     pipe,
     streamNameAt,
+    session: plannedSession,
     media = [],
   }: Plan,
   options: SendOptions,
@@ -219,7 +220,7 @@ async function runPlan(
     options.onEvent?.({ type: "undelivered", report: item });
   };
   for (const { path, why } of unreadable) {
-    const error = new FramesError("unreadable", `Cannot read the folder: ${why}`);
+    const error = new FramesError("unreadable", why);
     addUndelivered({ source: path, first: 0, last: 0, what: path, error });
   }
   const base = { stream, address: formatAddress(address), undelivered, reasons, filteredOut };
@@ -233,7 +234,7 @@ async function runPlan(
       : clientKeys("send", address, options);
   const hello: Hello = {
     role: "send",
-    session: spool?.session.id ?? crypto.randomUUID().replaceAll("-", ""),
+    session: spool?.session.id ?? plannedSession ?? crypto.randomUUID().replaceAll("-", ""),
     stream,
     started: `${spool?.session.started ?? started}000000`,
     software,

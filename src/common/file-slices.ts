@@ -7,7 +7,7 @@
  * without copying. With slices of 4, 2 and 1 MiB the sender of a 1.5 GB frame took up to 154, 147
  * and 93 MB of memory, and the same time.
  */
-const sliceBytes = (1 << 20) - 4;
+export const sliceBytes = (1 << 20) - 4;
 
 /**
  * Reads the bytes of a file from `start` to `size` in order. The position of the file must be 0. A

@@ -195,7 +195,7 @@ export function decodeCdr(definition: readonly RosField[], message: Region): Ima
       if (name === "width" || name === "height" || name === "step") fields[name] = value;
     } else if (type === "uint8") fields.isBigEndian = cursor.u8() !== 0;
     else if (type === "uint8[]") fields.data = cursor.region(u32());
-    else throw unreadable(`its definition has a field ${name} of the type ${type}`);
+    else throw unreadable(`its definition has a field of the type ${type.slice(0, 50)}`);
   }
   return fields;
 }

@@ -155,6 +155,13 @@ for (const [count, size] of [
       });
     });
 
+    test(`${count} frames of ${size / 1000} kB go out as MCAP and come in again as they were`, async () => {
+      await withServer(async (server) => {
+        expect((await send(server, corpus, "--stream", "run")).code).toBe(0);
+        await roundTrip(server, "run", corpus);
+      });
+    });
+
     if (size > 20_000) return;
     const needs = tracerMissing() ? "skipped: needs strace: " : "";
     test.skipIf(needs !== "")(
@@ -185,12 +192,39 @@ for (const [count, size] of [
   });
 }
 
+/** Exports a stream as MCAP, imports it under another name, and compares files and rows. */
+async function roundTrip(server: Server, stream: string, original: string): Promise<void> {
+  const folder = temporaryFolder();
+  try {
+    const recording = join(folder, "run.mcap");
+    const from = ["--from", `127.0.0.1:${server.port}`];
+    const received = await run(["receive", stream, recording, ...from, "--json"]);
+    expect(received.code).toBe(0);
+    const back = await send(server, recording, "--stream", "back");
+    expect(back.code).toBe(0);
+    memory(server, received, back);
+    expect(sameTree(original, join(server.dir, "back"))).toEqual([]);
+    const rows = (name: string) =>
+      journal<Json>(
+        server.dir,
+        `SELECT source, name, seq, captured, bytes, crc32, meta, format FROM frames
+         WHERE stream = '${name}' ORDER BY source, seq`,
+      );
+    expect(Bun.hash(Bun.inspect(rows("back")))).toBe(Bun.hash(Bun.inspect(rows(stream))));
+    expect(rows("back").length).toBe(Number(summaryOf(back)["frames"]));
+    const again = await send(server, recording, "--stream", "back");
+    expect(summaryOf(again)).toMatchObject({ bytes: 0, present: rows("back").length });
+  } finally {
+    remove(folder);
+  }
+}
+
 /** Returns whether tracing is unavailable; containers may include the tracer but forbid tracing. */
 function tracerMissing(): boolean {
   return peerMissing("strace") || spawnSync("strace", ["-f", "--seccomp-bpf", "true"]).status !== 0;
 }
 
-test("one frame of 1.5 GB arrives byte for byte in bounded memory at both ends", async () => {
+test("one frame of 1.5 GB arrives byte for byte, also through MCAP, in bounded memory at both ends", async () => {
   const corpus = temporaryFolder();
   const blocks = 1_500;
   const size = blocks * noise.length + 1;
@@ -204,6 +238,21 @@ test("one frame of 1.5 GB arrives byte for byte in bounded memory at both ends",
   }
   writeSync(file, Buffer.from("!"));
   closeSync(file);
+  const expectSame = (path: string): void => {
+    const stored = openSync(path, "r");
+    const came = Buffer.alloc(noise.length);
+    for (let number = 0; number < blocks; number++) {
+      block.writeUInt32BE(number);
+      const read = readSync(stored, came);
+      if (read !== came.length || !came.equals(block)) {
+        throw new Error(`block ${number} of ${blocks} is not what was sent`);
+      }
+    }
+    expect(readSync(stored, came)).toBe(1);
+    expect(came.toString("latin1", 0, 1)).toBe("!");
+    expect(readSync(stored, came)).toBe(0);
+    closeSync(stored);
+  };
   try {
     await withServer(
       async (server) => {
@@ -212,20 +261,19 @@ test("one frame of 1.5 GB arrives byte for byte in bounded memory at both ends",
         expect(sent.code).toBe(0);
         expect(summaryOf(sent)).toMatchObject({ frames: 1, bytes: size, refused: 0, lost: 0 });
         expect(await listed(server.dir, "huge")).toMatchObject([{ frames: 1, bytes: size }]);
-        const stored = openSync(join(server.dir, "huge/thermal/huge.raw"), "r");
-        const came = Buffer.alloc(noise.length);
-        for (let number = 0; number < blocks; number++) {
-          block.writeUInt32BE(number);
-          const read = readSync(stored, came);
-          if (read !== came.length || !came.equals(block)) {
-            throw new Error(`block ${number} of ${blocks} is not what was sent`);
-          }
-        }
-        expect(readSync(stored, came)).toBe(1);
-        expect(came.toString("latin1", 0, 1)).toBe("!");
-        expect(readSync(stored, came)).toBe(0);
-        closeSync(stored);
+        expectSame(join(server.dir, "huge/thermal/huge.raw"));
         memory(server, sent);
+        mkdirSync(corpus, { recursive: true });
+        const recording = join(corpus, "huge.mcap");
+        const from = ["--from", `127.0.0.1:${server.port}`];
+        const received = await run(["receive", "huge", recording, ...from]);
+        expect(received.code).toBe(0);
+        memory(server, received);
+        remove(join(server.dir, "huge"));
+        const back = await send(server, recording, "--stream", "back");
+        expect(summaryOf(back)).toMatchObject({ frames: 1, bytes: size, refused: 0, lost: 0 });
+        memory(server, back);
+        expectSame(join(server.dir, "back/thermal/huge.raw"));
       },
       { args: ["--max-frame", "2G"] },
     );
@@ -428,7 +476,7 @@ function expectNumberOrder(dir: string, source: string, count: number, ending: s
 }
 
 test.skipIf(videoNeeds !== undefined)(
-  `${videoNeeds === undefined ? "" : `skipped: needs ${videoNeeds}: `}1,440 frames of real video in two sources arrive over one connection, in order, byte for byte`,
+  `${videoNeeds === undefined ? "" : `skipped: needs ${videoNeeds}: `}1,440 frames of real video in two sources arrive over one connection, in order, byte for byte, and again through MCAP`,
   async () => {
     let video: string;
     try {
@@ -461,6 +509,7 @@ test.skipIf(videoNeeds !== undefined)(
         );
         expect(Math.min(first!.infrared, first!.visible)).toBeGreaterThan(100);
         memory(server, sent);
+        await roundTrip(server, "bunny", video);
       } finally {
         relay.stop();
       }

@@ -81,7 +81,7 @@ export async function sendArticlePlan(
     onEvent?.({ type: "undelivered", report: undelivered });
   };
   for (const { path, why } of unreadable) {
-    const error = new FramesError("unreadable", `Cannot read the folder: ${why}`);
+    const error = new FramesError("unreadable", why);
     addUndelivered({ source: path, first: 0, last: 0, what: path, error });
   }
   const progress = sources.map((source, index) => new OutgoingSource(index + 1, source).progress);

@@ -11,6 +11,7 @@ const kindNames = {
   pipe: ["a pipe", "pipes"],
   camera: ["a camera", "cameras"],
   url: ["a URL", "URLs"],
+  recording: ["a recording", "recordings"],
   program: ["a program", "programs"],
 } as const;
 

@@ -91,13 +91,15 @@ export interface Plan {
   readonly streamNameAt?: (time: bigint) => string;
   readonly sources: readonly FrameSource[];
   readonly skipped: readonly SkippedPath[];
-  /** Folders that cannot be read, so that frames in them are missing. */
+  /** Folders and parts of a recording that cannot be read, so that frames in them are missing. */
   readonly unreadable: readonly SkippedPath[];
   /** Files that `include` and `exclude` left out. */
   readonly filteredOut: number;
   /** Stores frames of live sources. Its recorded session continues, also in a new process. */
   readonly spool?: Spool;
-  /** Describes the frames of videos, cameras and URLs, for the user. */
+  /** Session to use, so that the same recording is sent in the same one. Default: a new one. */
+  readonly session?: string;
+  /** Describes the frames of videos, cameras, URLs and recordings, for the user. */
   readonly media?: readonly { readonly source: string; readonly description: string }[];
   /** Pipe that adds sources while it is read. */
   readonly pipe?: MultipartPipe;

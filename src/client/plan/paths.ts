@@ -1,5 +1,5 @@
-/** Plans the paths of a command line: directories, a pipe, videos, cameras and URLs. */
-import { existsSync, lstatSync, realpathSync } from "node:fs";
+/** Plans the paths of a command line: directories, a pipe, videos, cameras, URLs and recordings. */
+import { existsSync, lstatSync, realpathSync, statSync } from "node:fs";
 import { basename, dirname, extname, join, resolve } from "node:path";
 import { FramesError } from "../../errors.ts";
 import type { FrameSource } from "../../frame.ts";
@@ -31,6 +31,7 @@ import { MultipartPipe } from "../../source/live/multipart-pipe.ts";
 import { pipeFrames } from "../../source/live/pipe.ts";
 import { parseQuality, settingFor } from "../../source/per-source.ts";
 import type { Spool } from "../../source/live/spool.ts";
+import { isRecording, planRecording } from "./recording.ts";
 import { findCopiedStream } from "../../store/directory/copied-stream.ts";
 import { sourceFolderPath } from "../../store/name-rules.ts";
 import type { RootDirectory } from "../../source/files/file-filter.ts";
@@ -94,6 +95,16 @@ export async function planPaths(
   for (const { path, kind } of named) if (kind === "directory") checkDirectory(path);
   const known = named.map((input) => ({ ...input, name: knownName(input) }));
   checkFlags(known, options);
+  const recording = named.find(({ kind }) => kind === "recording");
+  if (recording !== undefined && hasSeveral) {
+    throw new FramesError(
+      "usage",
+      `Cannot send ${recording.path} with other paths: run frames send for each of them, with the same --stream`,
+    );
+  }
+  if (recording !== undefined) {
+    return await planRecording(recording.path, recording.name, options, naming);
+  }
   const pipes = named.filter(({ kind }) => kind === "pipe");
   const pictures = named.filter(({ pictures }) => pictures !== undefined);
   const roots = named
@@ -202,6 +213,9 @@ function classifyPaths(
 
 function kindOf(path: string): SourceKind {
   if (path === stdinPath) return "pipe";
+  if (isRecording(path) && statSync(path, { throwIfNoEntry: false })?.isDirectory() !== true) {
+    return "recording";
+  }
   const kind = parseInput(path)?.kind;
   if (kind === undefined) return "directory";
   if (kind === "file") return "video";
@@ -388,7 +402,10 @@ function findDirectories(
   if (options.watch !== true) {
     const found = walk(roots, filter, options.onTimeClamped);
     if (options.move === true) for (const { path } of found.sources) checkNotInStore(path);
-    return found;
+    const unreadable = found.unreadable.map(({ path, why }) => {
+      return { path, why: `Cannot read the folder: ${why}` };
+    });
+    return { ...found, unreadable };
   }
   if (options.realtime === true) {
     throw new FramesError(
