@@ -11,7 +11,6 @@ import type { MessagePosition } from "./recording-index.ts";
 
 export class RecordingSource implements FrameSource {
   readonly name: string;
-  readonly raw?: RawShape;
   readonly isResumable = true;
   readonly total: number;
   readonly #recording: Recording;
@@ -27,7 +26,6 @@ export class RecordingSource implements FrameSource {
     this.#recording = recording;
     this.#source = source;
     this.#keepsNumbers = keepsNumbers(source);
-    if (source.raw !== undefined) this.raw = source.raw;
     recording.acquire();
   }
 
@@ -93,6 +91,7 @@ class RecordingFrame implements Frame {
   readonly captured: bigint;
   readonly size: number;
   readonly metadata: string;
+  readonly raw: RawShape | undefined;
   readonly #recording: Recording;
   readonly #position: MessagePosition;
   /** Undefined for bytes in memory. They are found again, since thousands of frames may wait. */
@@ -104,13 +103,14 @@ class RecordingFrame implements Frame {
     picture: RecordedPicture,
     sequence: number,
   ) {
-    const { facts, data, padding, extension } = picture;
+    const { facts, data, padding, extension, raw } = picture;
     const captured = facts?.captured ?? toCaptureTime(picture.time ?? picture.logTime);
     this.name = facts?.name ?? foreignName(captured, sequence, extension);
     this.sequence = sequence;
     this.captured = captured;
     this.size = padding === undefined ? data.length : padding.rows * padding.rowBytes;
     this.metadata = facts?.metadata ?? "";
+    this.raw = raw;
     this.#recording = recording;
     this.#position = position;
     if (recording.isInFile(data)) this.#place = placeOf(picture);

@@ -1,6 +1,6 @@
 /** An MCAP file whose pictures are sent as frames: finds them, and reads them one by one. */
 import { FramesError } from "../../errors.ts";
-import type { RawShape } from "../../frame.ts";
+
 import { type McapInput, memoryInput, type Region } from "../../mcap/cursor.ts";
 import {
   type FrameFacts,
@@ -42,7 +42,6 @@ const minBareFrameBytes = 2 ** 30;
 /** The frames of one source. */
 export interface RecordedSource {
   readonly name: string;
-  readonly raw: RawShape | undefined;
   readonly messages: MessageList;
   /** Session of all its frames; undefined if there are several, or none. */
   readonly session: string | undefined;
@@ -210,7 +209,7 @@ export class Recording {
   #addFrame(
     message: McapMessage,
     position: MessagePosition,
-    { data, facts, raw }: MessagePicture,
+    { data, facts }: MessagePicture,
   ): void {
     if (this.#frames === maxFrames) {
       throw new FramesError(
@@ -222,11 +221,7 @@ export class Recording {
     if (Buffer.byteLength(name) > maxSourceNameBytes) {
       return this.#addFault(message, `its topic has more than ${maxSourceNameBytes} bytes`);
     }
-    const source = this.#sourceFor(name, facts, raw);
-    const [shape, first] = [formatRaw(raw), formatRaw(source.raw)];
-    if (shape !== first) {
-      return this.#addFault(message, `it has ${shape}, and its source began with ${first}`);
-    }
+    const source = this.#sourceFor(name, facts);
     if (source.session !== facts?.session) source.session = undefined;
     if (facts === undefined) source.isOwn = false;
     source.messages.add(position, facts?.sequence ?? 0);
@@ -237,15 +232,11 @@ export class Recording {
     );
   }
 
-  #sourceFor(
-    name: string,
-    facts: FrameFacts | undefined,
-    raw: RawShape | undefined,
-  ): MutableSource {
+  #sourceFor(name: string, facts: FrameFacts | undefined): MutableSource {
     const known = this.#sources.get(name);
     if (known !== undefined) return known;
     const messages = new MessageList();
-    const source = { name, raw, messages, session: facts?.session, isOwn: facts !== undefined };
+    const source = { name, messages, session: facts?.session, isOwn: facts !== undefined };
     this.#sources.set(name, source);
     return source;
   }
@@ -334,17 +325,13 @@ function keyOf({ chunk, position }: MessagePosition): string {
   return `${chunk} ${position}`;
 }
 
-/** Cuts a text of the file for a message. */
-function shorten(text: string): string {
-  return text.slice(0, 200);
-}
-
-function formatRaw(raw: RawShape | undefined): string {
-  return raw === undefined ? "no raw pixels" : `${raw.width}x${raw.height}:${raw.format}`;
-}
-
 /** Returns the source for a topic such as `/camera/front`. */
 function sourceName({ topic, id }: McapChannel): string {
   const parts = topic.split("/").filter((part) => part !== "");
   return parts.length === 0 ? `channel-${id}` : parts.join("/");
+}
+
+/** Cuts a text of the file for a message. */
+function shorten(text: string): string {
+  return text.slice(0, 200);
 }
