@@ -254,7 +254,8 @@ describe("frames send --article with 200 pictures", () => {
             expect(result.stderr).toContain("no checksum, no key, no resuming");
             await until("the last picture", () => readdirSync(join(kept, "night")).length === 200);
             expect(sameTree(sent, join(kept, "night"))).toEqual([]);
-            expect(complaints()).toBe("");
+            // A sender of another test may have tried this port, if its own server had it before.
+            if (complaints() !== "") throw new OutOfStep(complaints());
           },
           ...flags,
         ),
