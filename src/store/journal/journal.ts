@@ -52,20 +52,23 @@ interface OpenLoss extends SessionOwner {
   readonly reason: string;
 }
 
-/** Columns of a stored frame. The id of its key is that of the key that began its session. */
-const storedColumns = "bytes, crc32, frames.key, key_id AS keyId, session, seq";
-const storedFrames = "frames LEFT JOIN sessions USING (session)";
+/**
+ * Columns of a stored frame. The id of its key is that of the key that began its session. It is a
+ * subquery because most names are free, and a join costs 5 us also for those.
+ */
+const storedColumns = `bytes, crc32, key, session, seq,
+  (SELECT key_id FROM sessions WHERE sessions.session = frames.session) AS keyId`;
 
 function prepareJournalStatements(database: Database) {
   return {
     find: database.query<StoredFrameInfo, [string, string, string]>(
-      `SELECT ${storedColumns} FROM ${storedFrames} WHERE stream = ? AND source = ? AND name = ?`,
+      `SELECT ${storedColumns} FROM frames WHERE stream = ? AND source = ? AND name = ?`,
     ),
     // Capture times may differ below a microsecond, because file systems and their interfaces lose
     // that precision (SPEC section 8).
     findOffered: database.query<OfferedFrameInfo, [string, string, string, bigint]>(
       `SELECT ${storedColumns}, captured BETWEEN ?4 - 999 AND ?4 + 999 AS sameTime
-        FROM ${storedFrames} WHERE stream = ?1 AND source = ?2 AND name = ?3`,
+        FROM frames WHERE stream = ?1 AND source = ?2 AND name = ?3`,
     ),
     // A stream whose frames were all removed still has accounted numbers.
     anyOfStream: database.query<unknown, [string]>(
