@@ -1,4 +1,4 @@
-/** Spares the dearest step of compilation where it does not pay. */
+/** Spares compilation where it does not pay. */
 import { noFTL } from "bun:jsc";
 
 /** A function, method or class. */
@@ -17,4 +17,22 @@ type Code = ((...args: never[]) => unknown) | (new (...args: never[]) => unknown
  */
 export function compileCheaply(...code: readonly Code[]): void {
   for (const one of code) noFTL(one as () => unknown);
+}
+
+/** Frames after which a process is no longer short. */
+const longTransferFrames = 2500;
+
+let begunFrames = 0;
+
+/**
+ * Counts a frame that this process begins to send or to receive. The executable starts with a
+ * factor that delays compilation, because a short transfer ends before that pays. After 2,500
+ * frames this sets the usual factor.
+ *
+ * Measured with Bun 1.4.5 on two busy cores, CPU seconds of both ends, medians of 5 rounds: 1.61 for
+ * 20,000 frames of 20 KB, with this 1.51. With the usual factor from the start 1.49, but then 0.59
+ * in place of 0.51 for 200 frames of 2 MB.
+ */
+export function countBegunFrame(): void {
+  if (++begunFrames === longTransferFrames) Bun.unsafe.setJITPolicy(1);
 }

@@ -2,8 +2,9 @@ import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { environment } from "../helper/program.ts";
 
+const path = JSON.stringify(join(import.meta.dir, "../../src/common/compilation.ts"));
+
 test("functions that are compiled cheaply never reach the last compiler, and others do", async () => {
-  const path = JSON.stringify(join(import.meta.dir, "../../src/common/compilation.ts"));
   const program = `
     import { compileCheaply } from ${path};
     class Hot {
@@ -23,4 +24,27 @@ test("functions that are compiled cheaply never reach the last compiler, and oth
   expect(await child.exited).toBe(0);
   expect(output).toContain("Optimized costly#");
   expect(output).not.toContain("Optimized cheap#");
+});
+
+test("a process that was started to compile late compiles as usual after 2,500 frames", async () => {
+  const program = `
+    import { numberOfDFGCompiles } from "bun:jsc";
+    import { countBegunFrame } from ${path};
+    Bun.unsafe.setJITPolicy(1e9);
+    function add(a, b) { return a + b; }
+    const isCompiled = () => {
+      for (let i = 0; i < 300_000 && numberOfDFGCompiles(add) === 0; i++) add(i, 1);
+      return numberOfDFGCompiles(add) > 0;
+    };
+    for (let i = 0; i < 2499; i++) countBegunFrame();
+    console.log(isCompiled());
+    countBegunFrame();
+    for (let tries = 0; tries < 100 && !isCompiled(); tries++) await Bun.sleep(1);
+    console.log(isCompiled());`;
+  const child = Bun.spawn([process.execPath, "-e", program], {
+    env: environment(),
+    stdout: "pipe",
+  });
+  expect(await new Response(child.stdout).text()).toBe("false\ntrue\n");
+  expect(await child.exited).toBe(0);
 });

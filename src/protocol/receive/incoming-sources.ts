@@ -1,5 +1,5 @@
 /** The sources that one sender has declared, and their frames on the way into the store. */
-import { compileCheaply } from "../../common/compilation.ts";
+import { compileCheaply, countBegunFrame } from "../../common/compilation.ts";
 import { errorByNumber, FramesError, truncateMessage } from "../../errors.ts";
 import type {
   FrameDescription,
@@ -216,6 +216,7 @@ export class IncomingSources {
 
   /** Begins a frame. Sends REFUSED at once if the store does not accept it. */
   beginFrame(id: number, description: FrameDescription): void {
+    countBegunFrame();
     const incoming = this.#sourceWithId(id);
     const store = this.#openStore(incoming);
     let writer: FrameWriter | FramesError;

@@ -1,4 +1,5 @@
 /** Frames in flight, counted against the window that the receiver granted (SPEC section 6). */
+import { countBegunFrame } from "../../common/compilation.ts";
 import type { Frame } from "../../frame.ts";
 import type { Welcome } from "../../wire/messages.ts";
 
@@ -59,6 +60,7 @@ export class SendWindow<Owner, Item extends Pick<Frame, "size" | "sequence"> = F
   }
 
   begin(frame: Item): void {
+    countBegunFrame();
     this.#chargedBytes += this.#charge(frame);
     this.#chargedFrames++;
   }
