@@ -171,20 +171,23 @@ describe("frames serve s3://BUCKET/PREFIX", () => {
     expect(await pathsIn(prefix)).toEqual(["run7/visible/1.png", "run7/visible/2.png"]);
   });
 
-  holds("a server with a bucket uses less memory than its largest frame", async () => {
-    const prefix = newPrefix();
-    const size = 320_000_000;
-    const files = { "visible/1.raw": size, "visible/2.png": 10 };
-    const tree = makeTree(files);
-    const server = await serveBucket(prefix, "--max-frame", "1G");
-    const sent = await run(["send", tree, "--to", `127.0.0.1:${server.port}`]);
-    expectCode(sent, 0);
-    expect(server.peakMemory()).toBeLessThan(size);
-    await server.stop();
-    await expectFrames(prefix, new Map(expectedOf(tree, Object.keys(files), "run7")));
-    rmSync(tree, { recursive: true });
-    await bucket.delete(`${prefix}/run7/visible/1.raw`);
-  });
+  holds(
+    "a server with a bucket takes less than 250 MB while it stores a frame of 320 MB",
+    async () => {
+      const prefix = newPrefix();
+      const size = 320_000_000;
+      const files = { "visible/1.raw": size, "visible/2.png": 10 };
+      const tree = makeTree(files);
+      const server = await serveBucket(prefix, "--max-frame", "1G");
+      const sent = await run(["send", tree, "--to", `127.0.0.1:${server.port}`]);
+      expectCode(sent, 0);
+      expect(server.peakMemory()).toBeLessThan(250e6);
+      await server.stop();
+      await expectFrames(prefix, new Map(expectedOf(tree, Object.keys(files), "run7")));
+      rmSync(tree, { recursive: true });
+      await bucket.delete(`${prefix}/run7/visible/1.raw`);
+    },
+  );
 
   holds("frames serve refuses an S3 service that ignores If-None-Match", async () => {
     // It keeps everything, and reads no conditions.

@@ -1,7 +1,7 @@
 // Pictures that are small files and large in memory, of one key, against the compiled server: its
 // memory stays bounded, and the pictures of another key are shown meanwhile.
 //
-// Covers: http/picture/memory.ts
+// Covers: common/memory.ts
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { rmSync, writeFileSync } from "node:fs";

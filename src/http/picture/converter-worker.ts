@@ -1,6 +1,6 @@
 /** Worker that converts frames to JPEG, so that conversion does not delay receiving. */
 import type { FrameToConvert } from "./converter.ts";
-import { collectGarbage } from "./memory.ts";
+import { collectGarbage } from "../../common/memory.ts";
 import { type ConversionResult, convertToJpeg } from "./to-jpeg.ts";
 
 declare const self: {

@@ -4,7 +4,7 @@
  */
 import { FramesError } from "../../errors.ts";
 import type { RawShape } from "../../frame.ts";
-import { collectGarbage } from "./memory.ts";
+import { collectGarbage } from "../../common/memory.ts";
 import type { ConversionResult } from "./to-jpeg.ts";
 
 /** Time limit of a conversion. After it the worker is terminated, and the conversion fails. */

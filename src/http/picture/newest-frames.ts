@@ -2,7 +2,7 @@
 import { crc32 } from "../../common/checksum.ts";
 import type { StoreContents } from "../../store/store-contents.ts";
 import type { SourceStats, NewestFrame } from "../live/source-stats.ts";
-import { collectGarbage } from "./memory.ts";
+import { collectGarbage } from "../../common/memory.ts";
 import type { LiveSources } from "../live/live-sources.ts";
 
 /** Size limit of a frame to be cached and shown live. */

@@ -5,7 +5,7 @@
 import type { RawShape } from "../../frame.ts";
 import { decodeGrey, greyKind, greyRange, stretch } from "./grey.ts";
 import { encodeBmp, readColourPixels } from "./bitmap.ts";
-import { release } from "./memory.ts";
+import { release } from "../../common/memory.ts";
 
 /** The JPEG, or the reason why there is none. */
 export interface ConversionResult {

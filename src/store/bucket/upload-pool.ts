@@ -2,6 +2,7 @@
  * Limits the uploads to a bucket and the memory they use. Small frames are buffered until they are
  * complete. Large frames are streamed, except for their last chunk.
  */
+import { collectGarbage } from "../../common/memory.ts";
 import { FramesError } from "../../errors.ts";
 import type { S3, UploadResult, UploadOptions } from "./s3.ts";
 
@@ -18,6 +19,9 @@ const maxInFlightBytes = 24 << 20;
 
 /** Bytes of incomplete frames in memory above which further frames are streamed. */
 const maxUnfinishedBytes = 64 << 20;
+
+/** Bytes of a streamed frame after which those that were sent are released. */
+const collectAfterBytes = 32 << 20;
 
 /** Time without progress after which an upload is aborted, in milliseconds. */
 const stallTimeoutMs = 12_000;
@@ -147,6 +151,8 @@ export class StreamUpload {
   #controller!: ReadableStreamDefaultController<Uint8Array>;
   #queued: Uint8Array[] = [];
   #lastChunk: Uint8Array | undefined;
+  /** Bytes copied since the last collection of garbage. */
+  #copiedBytes = 0;
   #isPullPending = false;
   #isEnded = false;
   #isClosed = false;
@@ -190,6 +196,11 @@ export class StreamUpload {
 
   write(bytes: Uint8Array): void {
     if (bytes.length === 0 || this.#isClosed) return;
+    this.#copiedBytes += bytes.length;
+    if (this.#copiedBytes >= collectAfterBytes) {
+      collectGarbage(this.#copiedBytes);
+      this.#copiedBytes = 0;
+    }
     if (this.#lastChunk !== undefined) this.#enqueue(this.#lastChunk);
     this.#lastChunk = new Uint8Array(bytes);
   }
