@@ -103,9 +103,13 @@ export class ServerHandshake {
     return encodeProof(proof);
   }
 
-  /** Releases the recorded bytes when the connection ends. */
+  /** Releases the recorded bytes, and the names in HELLO, when the connection ends. */
   close(): void {
     this.#proof = undefined;
+    if (this.#hello?.sources !== undefined) {
+      const { sources, ...hello } = this.#hello;
+      this.#hello = hello;
+    }
   }
 }
 

@@ -1,10 +1,8 @@
 /**
- * Limits the memory used by unprocessed data over all peers: incomplete messages, and data that
- * waits for a source. Over the limit, the peer that has held data longest is disconnected.
+ * Limits the memory that peers hold together, such as incomplete messages, or data that slow
+ * receivers have not read. Over the limit, the peer that has held data longest is disconnected.
  */
-
-/** Limit for all peers together. */
-const maxBufferedBytes = 32 << 20;
+import { collectGarbage } from "../common/memory.ts";
 
 /** Buffers up to this size are not counted, because every connection may have one. */
 const uncountedBytes = 4096;
@@ -12,10 +10,18 @@ const uncountedBytes = 4096;
 export class BufferBudget<Owner> {
   /** Counted bytes of each peer, in the order in which the peers began to be counted. */
   readonly #owners = new Map<Owner, number>();
+  readonly #maxBytes: number;
   #totalBytes = 0;
+  /** Bytes of disconnected peers since the last collection of garbage. */
+  #evictedBytes = 0;
+
+  /** @param maxBytes limit for all peers together */
+  constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes;
+  }
 
   /**
-   * Sets the bytes that `owner` has buffered now.
+   * Sets the bytes that `owner` holds now.
    *
    * @returns peers to disconnect because the budget is exceeded, oldest first; they are no longer
    * counted
@@ -30,11 +36,22 @@ export class BufferBudget<Owner> {
     else this.#owners.set(owner, countedBytes);
     const evicted: Owner[] = [];
     for (const oldest of this.#owners.keys()) {
-      if (this.#totalBytes <= maxBufferedBytes) break;
+      if (this.#totalBytes <= this.#maxBytes) break;
       evicted.push(oldest);
+      this.#evictedBytes += this.#owners.get(oldest)!;
       this.remove(oldest);
     }
     return evicted;
+  }
+
+  /**
+   * Releases the memory of disconnected peers once it is an eighth of the limit. New peers may
+   * otherwise fill the budget again before a collection of garbage.
+   */
+  releaseEvicted(): void {
+    if (this.#evictedBytes < this.#maxBytes / 8) return;
+    collectGarbage(this.#evictedBytes);
+    this.#evictedBytes = 0;
   }
 
   /** Stops counting `owner`. */

@@ -412,6 +412,7 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
     if (this.#failure !== undefined) return;
     this.#failure = error;
     this.#playback?.release();
+    this.#playback = undefined;
     this.#receiver.stop(error);
     this.#releaseSources();
     this.#server.setBufferedBytes(this, 0);

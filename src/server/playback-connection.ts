@@ -49,6 +49,8 @@ export class PlaybackConnection implements ConnectionHandler, ServerConnection, 
   readonly #playback: Playback;
   /** The playback that frames removed by retention are reported to; undefined with `latest`. */
   readonly #journalPlayback: JournalPlayback | undefined;
+  /** Fetches the frames of a remote store; undefined for a local one. */
+  readonly #prefetch: PrefetchPlayback | undefined;
   /** Position at which the playback starts. */
   readonly #startPosition: number;
   readonly #closed = Promise.withResolvers<void>();
@@ -79,10 +81,11 @@ export class PlaybackConnection implements ConnectionHandler, ServerConnection, 
       this.#journalPlayback = new JournalPlayback(journalTail, this.#request);
     }
     const playback = this.#journalPlayback ?? new LatestPlayback(journalTail, this.#request);
-    this.#playback =
-      journalTail.fetch === undefined
-        ? playback
-        : new PrefetchPlayback(playback, journalTail.fetch, () => this.#scheduleWrite());
+    if (journalTail.fetch !== undefined) {
+      const onReady = () => this.#scheduleWrite();
+      this.#prefetch = new PrefetchPlayback(playback, journalTail.fetch, onReady);
+    }
+    this.#playback = this.#prefetch ?? playback;
     this.#startPosition = this.#playback.position;
     this.#unsubscribe = journalTail.commitSignal.subscribe(() => this.#scheduleWrite());
     // With `latest`, older frames are not sent, so they may be removed.
@@ -199,6 +202,7 @@ export class PlaybackConnection implements ConnectionHandler, ServerConnection, 
     this.#isWriting = true;
     try {
       let remainingBytes = maxBytesPerTurn;
+      let lastBytes = 0;
       const buffer = (this.#buffer ??= spareBuffers.pop() ?? new Uint8Array(outgoingBufferBytes));
       while (connection.queuedBytes === 0 && !connection.isClosed && remainingBytes > 0) {
         const out = new WriteBatch(buffer);
@@ -206,9 +210,12 @@ export class PlaybackConnection implements ConnectionHandler, ServerConnection, 
         if (out.length === 0) break;
         connection.send(buffer.subarray(0, out.length));
         if (out.piece !== undefined) connection.send(out.piece);
-        remainingBytes -= out.length + (out.piece?.length ?? 0);
+        lastBytes = out.length + (out.piece?.length ?? 0);
+        remainingBytes -= lastBytes;
       }
       if (connection.queuedBytes === 0) this.#releaseBuffer();
+      const heldBytes = lastBytes + (this.#prefetch?.prefetchedBytes ?? 0);
+      this.#server.setUnreadBytes(this, connection.queuedBytes === 0 ? 0 : heldBytes);
       // No other event would continue the writing.
       if (connection.queuedBytes === 0 && (remainingBytes <= 0 || this.#playback.isBusy))
         this.#scheduleWrite();

@@ -40,6 +40,8 @@ export interface ServerContext {
   releaseSource(stream: string, source: string, owner: ServerConnection): void;
   /** Sets the number of received bytes that a connection has buffered. */
   setBufferedBytes(connection: ServerConnection, bytes: number): void;
+  /** Sets the number of bytes held for a receiving client until it reads; 0 when it has. */
+  setUnreadBytes(connection: ServerConnection, bytes: number): void;
   /** Flushes the store and calls `ack`, once `isFlushDue` is true. */
   flushLater(connection: ServerConnection): void;
   /** Flushes the store and calls `ack` at once, because the connection receives no more frames. */

@@ -43,6 +43,12 @@ const pollIntervalMs = 1000;
 /** Time limit of a TLS handshake in milliseconds, the same as for HELLO. */
 const maxTlsHandshakeMs = 10_000;
 
+/** Limit of received bytes that all clients have buffered. */
+const maxBufferedBytes = 32 << 20;
+
+/** Limit of bytes that receiving clients have not read. A stalled client holds about 1 MB at most. */
+const maxUnreadBytes = 96 << 20;
+
 /** Delay in milliseconds before the error reply to a peer that keeps failing authentication. */
 const repeatedFailureDelayMs = 1000;
 
@@ -61,7 +67,8 @@ export class FrameServer implements Server, ServerContext {
   readonly #unacknowledged = new Set<ServerConnection>();
   /** The sending connection of each source. */
   readonly #sourceOwners = new SourceOwners<ServerConnection>();
-  readonly #bufferBudget = new BufferBudget<ServerConnection>();
+  readonly #bufferBudget = new BufferBudget<ServerConnection>(maxBufferedBytes);
+  readonly #unreadBudget = new BufferBudget<ServerConnection>(maxUnreadBytes);
   readonly workQueue = new WorkQueue<unknown>();
   /** Wakes receiving clients after a commit. */
   readonly commitSignal = new CommitSignal();
@@ -278,6 +285,7 @@ export class FrameServer implements Server, ServerContext {
     this.#connections.delete(connection);
     this.#unacknowledged.delete(connection);
     this.#bufferBudget.remove(connection);
+    this.#unreadBudget.remove(connection);
     // Stores the frames that ended before the connection did.
     void this.flush();
   }
@@ -296,13 +304,16 @@ export class FrameServer implements Server, ServerContext {
     }
   }
 
-  /** Disconnects the clients that have buffered data longest if the budget is exceeded. */
   setBufferedBytes(connection: ServerConnection, bytes: number): void {
-    for (const oldest of this.#bufferBudget.update(connection, bytes)) {
-      const message =
-        "The server's memory for incomplete messages is full, and this client has used it longest";
-      oldest.fail(new FramesError("full", message));
-    }
+    const message =
+      "The server's memory for incomplete messages is full, and this client has used it longest";
+    disconnectOldest(this.#bufferBudget, connection, bytes, message);
+  }
+
+  setUnreadBytes(connection: ServerConnection, bytes: number): void {
+    const message =
+      "The server's memory for slow receivers is full, and this client has read nothing for longest";
+    disconnectOldest(this.#unreadBudget, connection, bytes, message);
   }
 
   acquireSource(stream: string, source: string, owner: ServerConnection): void | Promise<void> {
@@ -432,6 +443,19 @@ export class FrameServer implements Server, ServerContext {
       await this.#store.close();
     }
   }
+}
+
+/** Sets what a connection holds, and disconnects others while the budget is exceeded. */
+function disconnectOldest(
+  budget: BufferBudget<ServerConnection>,
+  connection: ServerConnection,
+  bytes: number,
+  message: string,
+): void {
+  for (const oldest of budget.update(connection, bytes)) {
+    oldest.fail(new FramesError("full", message));
+  }
+  budget.releaseEvicted();
 }
 
 /** Strips the port from a peer's address. The address of an HTTP client has no port. */

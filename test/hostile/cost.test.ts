@@ -6,7 +6,7 @@
 import { describe, expect, test } from "bun:test";
 import { crc32 } from "node:zlib";
 
-import { HostileGroup } from "../helper/hostile-group.ts";
+import { crowdOf, HostileGroup } from "../helper/hostile-group.ts";
 import { a } from "../helper/hostile-messages.ts";
 import {
   converse,
@@ -108,6 +108,56 @@ describe("a server without keys and costly messages", () => {
     );
     await group.expectServed();
     peers.forEach((peer) => peer.reset());
+  });
+});
+
+describe("a server without keys and what receivers make it hold", () => {
+  const group = new HostileGroup({ isKeyed: false });
+
+  for (const [size, what] of [
+    [20e6, "large frames"],
+    [900e3, "frames of one message"],
+  ] as const) {
+    test(`a server without keys ${honestly} 300 receivers that read nothing of ${what}`, async () => {
+      const { guarded } = group;
+      const stream = group.newStream();
+      using sender = await converse(guarded, { stream }, a);
+      for (const number of [1, 2, 3]) {
+        const bytes = bytesOf(size, number);
+        sender.write(largeFrame(`${number}.jpg`, number, bytes));
+        group.want(`${stream}/a/${number}.jpg`, Buffer.from(bytes).toString("utf8"));
+      }
+      const isStored = () =>
+        sender.messages().some((heard) => "frames" in heard && heard.frames === 3);
+      await until("their receipt", isStored);
+      const receivers: Peer[] = [];
+      try {
+        for (let index = 0; index < 300; index++) {
+          const receiver = await Peer.connect(guarded, "deaf");
+          receivers.push(receiver);
+          const fields = { role: "receive", stream, latest: index % 2 === 0, follow: true };
+          receiver.write(Buffer.concat([preface, hello(guarded, fields)]));
+        }
+        await group.expectServed();
+      } finally {
+        receivers.forEach((receiver) => receiver.reset());
+      }
+    });
+  }
+
+  test(`a server without keys ${honestly} 1,500 receivers that name 1,000 long sources each`, async () => {
+    const { guarded } = group;
+    const stream = group.newStream();
+    const sources = sourceNames.map((name) => name.padEnd(57, "x"));
+    const says = Buffer.concat([
+      preface,
+      hello(guarded, { role: "receive", stream, sources, follow: true }),
+    ]);
+    using crowd = await crowdOf(guarded, 1500, () => says);
+    await group.expectServed();
+    const refused = () => crowd.peers.filter((peer) => peer.bodies(type.ERROR).length > 0);
+    await until("refusals", () => refused().length > 0);
+    expect(refused()[0]!.bodies(type.ERROR)[0]).toMatchObject({ error: 11 });
   });
 });
 

@@ -11,7 +11,7 @@ import type { ReceiverLimits } from "../../src/protocol/receive/receiver-events.
 import { Sender } from "../../src/protocol/send/sender.ts";
 import { ClientHandshake } from "../../src/protocol/handshake.ts";
 import { PlaybackSender } from "../../src/protocol/playback/playback-sender.ts";
-import type { PlaybackItem, Playback } from "../../src/protocol/playback/playback.ts";
+import type { Playback } from "../../src/protocol/playback/playback.ts";
 import { outgoingBufferBytes, WriteBatch } from "../../src/protocol/send/write-batch.ts";
 import { encodeControl } from "../../src/wire/encode.ts";
 import { type ControlMessage, type Hello, MessageType } from "../../src/wire/messages.ts";
@@ -656,28 +656,19 @@ export async function withstandsServer(
 function supplyOf(random: Random): Playback {
   const origin = { name: "a", session: "0".repeat(32), raw: undefined };
   let position = 0;
-  let again: PlaybackItem | undefined;
   return {
     isBusy: false,
     position: 0,
     get isEnded() {
-      return position === 20 && again === undefined;
+      return position === 20;
     },
     next() {
-      if (again !== undefined) {
-        const item = again;
-        again = undefined;
-        return item;
-      }
       if (position === 20) return undefined;
       position++;
       const place = { source: origin, position, cursor: `${position}` };
       if (random.below(6) === 0) return { ...place, type: "gone", sequence: position, name: "f" };
       const frame = new MemoryFrame(position, random.below(100) === 0 ? 1_100_000 : 10);
       return { ...place, type: "frame", frame };
-    },
-    unshift(item) {
-      again = item;
     },
     onReadError: () => undefined,
   };

@@ -71,8 +71,6 @@ export class PlaybackSender implements MessageHandler {
   /** Next item, taken from the playback but not begun. */
   #item: PlaybackItem | undefined;
   #large: LargeItem | undefined;
-  /** The large frame after the current one, being read ahead. */
-  #nextLarge: LargeFrame | undefined;
   readonly #cursorReports: CursorReports;
   #pongs = 0;
   #refusals = 0;
@@ -183,8 +181,7 @@ export class PlaybackSender implements MessageHandler {
   close(): void {
     this.#decoder.discard();
     this.#large?.frame.close();
-    this.#nextLarge?.close();
-    this.#large = this.#nextLarge = undefined;
+    this.#large = undefined;
   }
 
   /**
@@ -204,7 +201,6 @@ export class PlaybackSender implements MessageHandler {
   #pack(out: WriteBatch): void {
     while (out.packAll(this.#controls)) {
       if (this.#large !== undefined) {
-        this.#readAhead();
         if (!this.#packPiece(out, this.#large)) return;
         continue;
       }
@@ -244,7 +240,6 @@ export class PlaybackSender implements MessageHandler {
     this.#item = undefined;
     let crc = 0;
     try {
-      if (this.#nextLarge?.failure !== undefined) throw this.#nextLarge.failure;
       if (isLarge) out.packFrameStart(id, frame);
       else crc = out.packFrame(id, frame);
     } catch (error) {
@@ -254,26 +249,10 @@ export class PlaybackSender implements MessageHandler {
     this.#window.begin(frame);
     this.#liveWindow?.begin();
     if (isLarge) {
-      const large = this.#nextLarge ?? new LargeFrame(frame, () => this.#events.onWritable());
-      this.#nextLarge = undefined;
+      const large = new LargeFrame(frame, () => this.#events.onWritable());
       this.#large = { frame: large, item, id };
     } else this.#onFrameSent(item, crc);
     return true;
-  }
-
-  /** Starts to read the next large frame while the current one is being sent. */
-  #readAhead(): void {
-    if (
-      this.#nextLarge !== undefined ||
-      this.#remainingFrames <= 1 ||
-      this.#liveWindow !== undefined
-    )
-      return;
-    this.#item ??= this.#playback.next();
-    if (this.#item?.type !== "frame") return;
-    const { frame } = this.#item;
-    if (frame.size <= maxPackedFrameBytes || frame.size > this.#maxFrameBytes) return;
-    this.#nextLarge = new LargeFrame(frame, () => this.#events.onWritable());
   }
 
   /** Packs a piece of a large frame. Returns whether packing can continue. */
@@ -299,10 +278,6 @@ export class PlaybackSender implements MessageHandler {
   #onReadError(item: PlaybackFrame, error: unknown): void {
     // An error of the whole store ends the connection, and no frame counts as lost.
     if (!(error instanceof FramesError) || error.code === "store") throw error;
-    // The item taken ahead comes after the one that replaces this frame.
-    if (this.#item !== undefined) this.#playback.unshift(this.#item);
-    this.#nextLarge?.close();
-    this.#nextLarge = undefined;
     this.#item = this.#playback.onReadError(item, error);
   }
 

@@ -42,8 +42,6 @@ export interface Playback {
    * `isEnded`.
    */
   next(): PlaybackItem | undefined;
-  /** Makes `next` return the item again. */
-  unshift(item: PlaybackItem): void;
   /**
    * Journal position of the last item returned or skipped. `Infinity` if only the latest frames are
    * sent.

@@ -36,6 +36,9 @@ import { RateLimiter } from "../rate-limiter.ts";
  */
 type Phase = "handshake" | "open" | "ending" | "done" | "failed" | "handed-over";
 
+/** Memory of a text in HELLO beside its characters, in bytes, with its places in lists and sets. */
+const textOverheadBytes = 150;
+
 export class Receiver implements MessageHandler {
   readonly #decoder = new Decoder(this);
   readonly #store: FrameStore;
@@ -420,7 +423,7 @@ export class Receiver implements MessageHandler {
     }
     const { sources = [], features = [], software = "" } = hello;
     const texts = [...sources, ...features, software];
-    this.#helloBytes = texts.reduce((sum, text) => sum + text.length, 0);
+    this.#helloBytes = texts.reduce((sum, text) => sum + text.length + textOverheadBytes, 0);
     if (handshake.acceptHello(hello)) this.#accept(hello);
   }
 

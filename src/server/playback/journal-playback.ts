@@ -28,8 +28,6 @@ export class JournalPlayback implements Playback {
   #next = 0;
   /** Frames that retention removed before `next` returned them, in the order of arrival. */
   readonly #passedOver: DeletionCandidate[] = [];
-  /** The last of them that `next` returned. */
-  #lastPassedOver: DeletionCandidate | undefined;
   /** A frame whose file is being replaced. It is looked up again after the replacement. */
   #deferred: PlaybackFrame | undefined;
 
@@ -105,7 +103,6 @@ export class JournalPlayback implements Playback {
   }
 
   #passedOverItem(frame: DeletionCandidate): PlaybackItem {
-    this.#lastPassedOver = frame;
     const { id, source: name, session, seq: sequence } = frame;
     const source = { name, session, raw: undefined };
     const cursor = this.#cursorAfter({ ...frame, sequence });
@@ -114,11 +111,6 @@ export class JournalPlayback implements Playback {
 
   #cursorAfter(row: CursorRow): string {
     return `${this.#numbering}.${row.id}.${rowFingerprint(row)}`;
-  }
-
-  unshift({ position }: PlaybackItem): void {
-    if (this.#lastPassedOver?.id === position) this.#passedOver.unshift(this.#lastPassedOver);
-    else this.#next--;
   }
 
   /**

@@ -70,10 +70,6 @@ export class LatestPlayback implements Playback {
     return frameItem(this.#tail.files, frame, undefined);
   }
 
-  unshift(item: PlaybackItem): void {
-    this.#losses.unshift(item);
-  }
-
   /** Reads the newest stored frames of the next sources. */
   #readStored(): void {
     for (let count = 0; count < sourcesPerRead; count++) {

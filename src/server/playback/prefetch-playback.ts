@@ -41,6 +41,11 @@ export class PrefetchPlayback implements Playback {
     this.#onReady = onReady;
   }
 
+  /** Bytes of the frames that were fetched, or are being fetched, and not sent. */
+  get prefetchedBytes(): number {
+    return this.#prefetchedBytes;
+  }
+
   get position(): number {
     const [first] = this.#prefetched;
     return first === undefined ? this.#playback.position : first.item.position - 1;
@@ -75,14 +80,6 @@ export class PrefetchPlayback implements Playback {
     this.#prefetched.shift();
     this.#prefetchedBytes -= first.size;
     return first.item;
-  }
-
-  unshift(item: PlaybackItem): void {
-    // A small frame was fetched already: see `next`.
-    const isSmall = item.type === "frame" && item.frame.size <= maxPackedFrameBytes;
-    const size = isSmall ? item.frame.size : 0;
-    this.#prefetched.unshift({ item, size, isReady: true });
-    this.#prefetchedBytes += size;
   }
 
   #prefetch(item: PlaybackFrame): PrefetchedItem {

@@ -4,9 +4,8 @@
 import { readSync } from "node:fs";
 import { crc32 } from "../../common/checksum.ts";
 import { FramesError, isExhausted, systemCode, systemSentence } from "../../errors.ts";
-import type { Frame } from "../../frame.ts";
+import type { Frame, FramePieces } from "../../frame.ts";
 import { closeReadFile } from "../../common/close-file.ts";
-import { readSlices } from "../../common/file-slices.ts";
 import type { FrameFiles } from "../../store/directory/frame-files.ts";
 import type { FrameRecord } from "../../store/journal/journal-reader.ts";
 
@@ -63,24 +62,52 @@ export class StoredFrame implements Frame {
     }
   }
 
-  async *pieces(): AsyncGenerator<Uint8Array, undefined> {
-    let file: number | undefined;
+  pieces(): FramePieces {
+    return new StoredPieces(() => this.#open(), this.record);
+  }
+}
+
+/**
+ * The pieces of a stored frame. They are read when they are sent, so a client that reads slowly
+ * holds no memory for them.
+ */
+class StoredPieces implements FramePieces {
+  readonly #open: () => number;
+  readonly #record: FrameRecord;
+  #fd: number | undefined;
+  #length = 0;
+  #crc = 0;
+
+  constructor(open: () => number, record: FrameRecord) {
+    this.#open = open;
+    this.#record = record;
+  }
+
+  readNow(into: Uint8Array): number {
+    const { size, crc32: expectedCrc } = this.#record;
     try {
-      file = this.#open();
-      let remainingBytes = this.size;
-      let crc = 0;
-      for await (const { bytes, isLast } of readSlices(file, this.size)) {
-        remainingBytes -= bytes.length;
-        crc = crc32(bytes, crc);
-        if (isLast && (remainingBytes > 0 || crc !== this.record.crc32)) throw contentMismatch();
-        yield bytes;
-      }
+      this.#fd ??= this.#open();
+      const wanted = Math.min(into.length, size - this.#length);
+      const count = readSync(this.#fd, into, 0, wanted, this.#length);
+      if (count === 0) throw contentMismatch();
+      this.#length += count;
+      this.#crc = crc32(into.subarray(0, count), this.#crc);
+      if (this.#length === size && this.#crc !== expectedCrc) throw contentMismatch();
+      return count;
     } catch (error) {
       throw toReadError(error);
-    } finally {
-      if (file !== undefined) closeReadFile(file);
     }
-    return undefined;
+  }
+
+  /** Not called, because `readNow` never returns 0. */
+  next(): Promise<IteratorResult<Uint8Array, undefined>> {
+    return Promise.resolve({ done: true, value: undefined });
+  }
+
+  return(): Promise<IteratorResult<Uint8Array, undefined>> {
+    if (this.#fd !== undefined) closeReadFile(this.#fd);
+    this.#fd = undefined;
+    return this.next();
   }
 }
 

@@ -58,10 +58,6 @@ class ListSupply implements Playback {
     return this.items.shift();
   }
 
-  unshift(item: PlaybackItem): void {
-    this.items.unshift(item);
-  }
-
   onReadError(
     { source: origin, position, cursor, frame }: PlaybackFrame,
     error: FramesError,

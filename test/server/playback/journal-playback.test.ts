@@ -358,19 +358,6 @@ describe("frames that retention removed before a client had them", () => {
     expect(take(shelf.complete({ cursor: first!.cursor })).map(tell)).toEqual(["a 3"]);
   });
 
-  test("a removed frame that is taken back comes again", async () => {
-    const shelf = new Shelf();
-    await shelf.put("a", 1, 3);
-    shelf.restart();
-    const supply = shelf.complete();
-    shelf.remove(supply, 1, 2);
-    const first = supply.next()!;
-    expect(supply.position).toBe(1);
-    supply.unshift(first);
-    expect(supply.position).toBe(0);
-    expect(take(supply).map(tell)).toEqual(["gone a 1", "gone a 2", "a 3"]);
-  });
-
   test("a playback reports no removed frame that was not requested", async () => {
     const shelf = new Shelf();
     await shelf.put("a", 1, 3);
