@@ -13,20 +13,29 @@ export const secretVariables: readonly string[] = [
 const minSecretLength = 8;
 
 /** Quick check for text that may contain a secret. */
-const suspect = /[@=?#]|frames_|bearer|basic|AKIA|ASIA|%40/i;
+const suspect = /[@=?#]|:\/\/|frames_|bearer|basic|AKIA|ASIA|%40|pass|pwd|secret|token|cookie/i;
 
 /** The rules of `redact`, applied in this order. */
 const rules: readonly (readonly [pattern: RegExp, replacement: string])[] = [
   // Keys and tokens of frames, also incomplete ones, and ids of S3 keys.
   [/(frames_(?:key|token)_)[\w-]+/gi, `$1${hidden}`],
   [/\b(?:AKIA|ASIA)[A-Z0-9]{12,}/g, hidden],
-  [/\b(bearer|basic|digest)(\s+)(?!$)[\w.~+/=-]{8,}/gi, `$1$2${hidden}`],
+  [/\b(bearer|basic)(\s+)(?!$)[\w.~+/=-]{8,}/gi, `$1$2${hidden}`],
+  // What follows the colon is no port, so it is a password. It may contain a slash, #, ? or spaces.
+  [
+    /(?<=[a-z\d+.-]{2}):\/+[^\s/?#@:["']*:(?!\d{0,5}(?:[^\w%]|$))(?:(?!:\/\/)[^"'])*@/gi,
+    `://${hidden}@`,
+  ],
+  [
+    /((?<=[a-z\d+.-]{2}):\/+[^\s/?#@:["']*:)(?!PORT\b|\d{0,5}(?:[^\w%]|$))[^\s/?#"'@]+/gi,
+    `$1${hidden}`,
+  ],
+  // The same without a scheme.
+  [/(?<![^\s"'(=-])([a-z]?:?\/\/)[^\s/?#"']*@/gi, `$1${hidden}@`],
   // User information of a URL. A password may contain @ and slashes, so the last @ ends it.
   [/(?<=[a-z\d+.-]{2}):\/+[^\s/?#]*@\S*@/gi, `://${hidden}@`],
   [/(?<=[a-z\d+.-]{2}):\/+[^\s/?#]*@/gi, `://${hidden}@`],
   [/%3A%2F%2F[^\s/?#]*%40/gi, `%3A%2F%2F${hidden}%40`],
-  // What follows the colon is no port, so it is a password that contains a slash, # or ?.
-  [/(?<=[a-z\d+.-]{2}):\/+[^\s/?#@:[]*:(?!\d{0,5}(?:[^\w%]|$))\S*@/gi, `://${hidden}@`],
   // Query and fragment of a URL, up to the punctuation of the sentence around it.
   [/((?<=[a-z\d+.-]{2}):\/+[^\s?#]*[?#])\S+?(?=[;,.:)"'`\]]*(?:\s|$))/gi, `$1${hidden}`],
   // Parameters in the path of a URL, such as /user=admin&password=…
@@ -39,9 +48,13 @@ const rules: readonly (readonly [pattern: RegExp, replacement: string])[] = [
   // Parameters outside a URL.
   [/([?&][^\s=&?#"']+=)[^\s&#"']+/g, `$1${hidden}`],
   [
-    /((?:passw(?:or)?d|passphrase|passcode|pwd|secret|token|api[_-]?key|access[_-]?key(?:[_-]?id)?|auth(?:orization)?|signature|credential)=)[^\s&;,"')\]]+/gi,
+    /((?:passw(?:or)?d|passphrase|passcode|(?<![a-z])pass|pwd|secret|token|api[_-]?key|access[_-]?key|auth(?:orization)?|(?<![a-z])sig|signature|credential)[\w-]*(?:=\\*["']?|\\*["']\s*:\s*\\*["']))[^\s&"'\\]+?(?=[;,.:)\]]*(?:[\s&"'\\]|$))/gi,
     `$1${hidden}`,
   ],
+  [/((?:passw(?:or)?d|passphrase|pwd):\s*)[^\s"']+/gi, `$1${hidden}`],
+  // The rest of a header.
+  [/\b(digest\s+)(?=\w+=).*/gi, `$1${hidden}`],
+  [/\b(cookie:\s*)[^\r\n"']+/gi, `$1${hidden}`],
 ];
 
 /**
