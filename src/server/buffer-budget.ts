@@ -45,11 +45,11 @@ export class BufferBudget<Owner> {
   }
 
   /**
-   * Releases the memory of disconnected peers once it is an eighth of the limit. New peers may
+   * Releases the memory of disconnected peers once it is half of the limit. New peers may
    * otherwise fill the budget again before a collection of garbage.
    */
   releaseEvicted(): void {
-    if (this.#evictedBytes < this.#maxBytes / 8) return;
+    if (this.#evictedBytes < this.#maxBytes / 2) return;
     collectGarbage(this.#evictedBytes);
     this.#evictedBytes = 0;
   }
