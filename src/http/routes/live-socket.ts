@@ -8,14 +8,15 @@ import type { Principal } from "../principal.ts";
 import type { SocketHandler } from "../request.ts";
 import { toJson } from "../responses.ts";
 import type { HttpContext } from "../context.ts";
-import { type CachedFrame } from "../picture/newest-frames.ts";
-import type { LiveSources } from "../live/live-sources.ts";
+import { FrameSubscription } from "../picture/frame-subscription.ts";
+import type { CachedFrame } from "../picture/newest-frames.ts";
 import type { SourceStats } from "../live/source-stats.ts";
 import { mediaType } from "../media-type.ts";
-import type { EndReason, StreamClient } from "../stream-clients.ts";
+import type { StreamClient } from "../stream-clients.ts";
+import { attachSocket, parseMessage, policyViolation } from "../stream-socket.ts";
 
 /** Limit of sources per socket. */
-const maxSubscriptions = 64;
+export const maxSubscriptions = 64;
 
 /**
  * Limit of a stream or source name in UTF-16 code units. No store has longer names.
@@ -23,38 +24,16 @@ const maxSubscriptions = 64;
  */
 const maxNameLength = 1024;
 
-/** Limit of unread bytes per socket. Above it nothing is sent. */
-const maxBufferedBytes = 4 << 20;
-
-/** WebSocket close codes (RFC 6455, section 7.4.1). */
-const goingAway = 1001;
-const policyViolation = 1008;
-
 /** Streams and sources, as a client names them. */
 type SourceList = readonly (readonly [stream: string, source: string])[];
 
 /** A watched source. */
-class Subscription {
-  readonly stats: SourceStats;
+interface WatchedSource {
+  readonly subscription: FrameSubscription;
   /** Position of the source in the client's last list. */
   index: number;
-  /** Value of the source's frame count at the last frame sent. */
-  serial = 0;
   /** Whether a frame was sent that the page has not confirmed with `took`. */
-  isInFlight = false;
-  isReading = false;
-  readonly unsubscribe: () => void;
-
-  constructor(
-    stats: SourceStats,
-    index: number,
-    liveSources: LiveSources,
-    onFrame: (subscription: Subscription) => void,
-  ) {
-    this.stats = stats;
-    this.index = index;
-    this.unsubscribe = liveSources.subscribe(stats, () => onFrame(this));
-  }
+  isInFlight: boolean;
 }
 
 export class LiveSocket implements SocketHandler {
@@ -65,7 +44,7 @@ export class LiveSocket implements SocketHandler {
   /** The client's last list by `sourceKey`: the position of each source that it may read. */
   #watched: ReadonlyMap<string, number> = new Map();
   /** Watched sources that have sent a frame, by `sourceKey`. */
-  readonly #subscriptions = new Map<string, Subscription>();
+  readonly #sources = new Map<string, WatchedSource>();
   #unsubscribeAdded: () => void = () => {};
   readonly #run: RunSlice;
   /** A list that waits for a slice of work. A later one replaces it. */
@@ -82,17 +61,15 @@ export class LiveSocket implements SocketHandler {
 
   onOpen(socket: ServerWebSocket<unknown>): void {
     this.#socket = socket;
-    this.#client.bufferedBytes = () => socket.getBufferedAmount();
-    this.#client.onEnd = (reason) => this.#end(reason);
     this.#unsubscribeAdded = this.#context.liveSources.onAdded((stats) => this.#onAdded(stats));
-    if (this.#client.isEnded) this.#end("stopping");
+    attachSocket(this.#client, socket, () => this.#onEnd());
   }
 
   onMessage(message: string | Buffer): void {
-    const request = typeof message === "string" ? parseObject(message) : undefined;
-    if (request !== undefined && "took" in request) return this.#onShown(request.took);
+    const request = parseMessage(message);
+    if (request !== undefined && "took" in request) return this.#onShown(request["took"]);
     const list =
-      request !== undefined && "watch" in request ? parseSources(request.watch) : undefined;
+      request !== undefined && "watch" in request ? parseSources(request["watch"]) : undefined;
     if (list === undefined) {
       return this.#socket?.close(policyViolation, "Expected a message watch or took");
     }
@@ -113,10 +90,10 @@ export class LiveSocket implements SocketHandler {
       this.#principal.canRead(stream, source) ? [[sourceKey(stream, source), index] as const] : [],
     );
     this.#watched = new Map(readable);
-    for (const [key, subscription] of this.#subscriptions) {
+    for (const [key, watched] of this.#sources) {
       const index = this.#watched.get(key);
-      if (index !== undefined && !subscription.stats.isEvicted) subscription.index = index;
-      else this.#unsubscribe(key, subscription);
+      if (index !== undefined && !watched.subscription.stats.isEvicted) watched.index = index;
+      else this.#unsubscribe(key, watched);
     }
     for (const [stream, source] of list) {
       const stats = liveSources.get(stream, source);
@@ -132,17 +109,27 @@ export class LiveSocket implements SocketHandler {
     const key = sourceKey(stats.stream, stats.source);
     const index = this.#watched.get(key);
     if (index === undefined) return;
-    const previous = this.#subscriptions.get(key);
-    if (previous?.stats === stats) return;
+    const previous = this.#sources.get(key);
+    if (previous?.subscription.stats === stats) return;
     if (previous !== undefined) this.#unsubscribe(key, previous);
-    const { liveSources } = this.#context;
-    const onFrame = (subscription: Subscription) => void this.#send(key, subscription);
-    this.#subscriptions.set(key, new Subscription(stats, index, liveSources, onFrame));
+    const watched: WatchedSource = {
+      subscription: new FrameSubscription(stats, this.#context, {
+        client: this.#client,
+        isReady: () => !watched.isInFlight,
+        send: (cached, skipped) => {
+          watched.isInFlight = true;
+          this.#socket?.sendBinary(encodeMessage(watched.index, stats, cached, skipped));
+        },
+      }),
+      index,
+      isInFlight: false,
+    };
+    this.#sources.set(key, watched);
   }
 
-  #unsubscribe(key: string, subscription: Subscription): void {
-    subscription.unsubscribe();
-    this.#subscriptions.delete(key);
+  #unsubscribe(key: string, { subscription }: WatchedSource): void {
+    subscription.close();
+    this.#sources.delete(key);
   }
 
   #onShown(index: unknown): void {
@@ -150,55 +137,22 @@ export class LiveSocket implements SocketHandler {
       if (isPosition(index)) this.#waitingShown.add(index);
       return;
     }
-    for (const [key, subscription] of this.#subscriptions) {
-      if (subscription.index !== index) continue;
-      subscription.isInFlight = false;
-      void this.#send(key, subscription);
+    for (const watched of this.#sources.values()) {
+      if (watched.index !== index) continue;
+      watched.isInFlight = false;
+      void watched.subscription.send();
     }
   }
 
   /** Called when the socket's buffer has drained: sends what had no room. */
   onDrain(): void {
-    for (const [key, subscription] of this.#subscriptions) void this.#send(key, subscription);
+    for (const { subscription } of this.#sources.values()) void subscription.send();
   }
 
-  /** Sends the newest frame unless it was sent already, one is in flight, or the buffer is full. */
-  async #send(key: string, subscription: Subscription): Promise<void> {
-    const { stats } = subscription;
-    if (subscription.isInFlight || subscription.isReading || stats.frames === subscription.serial)
-      return;
-    if (this.#bufferedBytes > maxBufferedBytes) return;
-    subscription.isReading = true;
-    const seenFrames = stats.frames;
-    const cached = await this.#context.newestFrames.newest(stats);
-    subscription.isReading = false;
-    if (this.#subscriptions.get(key) !== subscription) return;
-    if (cached === undefined || cached.serial <= subscription.serial) {
-      // The frame was removed or is too large. Waits for the next one.
-      subscription.serial = seenFrames;
-      return;
-    }
-    const { length } = cached.bytes;
-    // Sent later, by `onDrain` or with a newer frame.
-    if (this.#bufferedBytes > maxBufferedBytes || !this.#client.hasRoomFor(length)) return;
-    const message = encodeMessage(subscription, cached);
-    if (subscription.serial > 0) this.#client.countDropped(cached.serial - subscription.serial - 1);
-    subscription.serial = cached.serial;
-    subscription.isInFlight = true;
-    this.#socket?.sendBinary(message);
-  }
-
-  get #bufferedBytes(): number {
-    return this.#socket?.getBufferedAmount() ?? 0;
-  }
-
-  #end(reason: EndReason): void {
+  #onEnd(): void {
     this.#unsubscribeAdded();
     this.#watched = new Map();
-    for (const [key, subscription] of this.#subscriptions) this.#unsubscribe(key, subscription);
-    if (reason === "left") return;
-    const code = reason === "stopping" ? goingAway : policyViolation;
-    this.#socket?.close(code, reason);
+    for (const [key, watched] of this.#sources) this.#unsubscribe(key, watched);
   }
 
   onClose(): void {
@@ -208,8 +162,10 @@ export class LiveSocket implements SocketHandler {
 
 /** Encodes the header length (4 bytes, big-endian), the JSON header and the frame. */
 function encodeMessage(
-  { index, stats, serial }: Subscription,
-  { newest, bytes, serial: newSerial }: CachedFrame,
+  index: number,
+  stats: SourceStats,
+  { newest, bytes }: CachedFrame,
+  skipped: number,
 ) {
   const { frame, raw, received } = newest;
   const header = new TextEncoder().encode(
@@ -223,7 +179,7 @@ function encodeMessage(
       received: BigInt(received) * 1_000_000n,
       type: mediaType(frame.name, raw),
       raw: raw ?? null,
-      skipped: serial === 0 ? 0 : newSerial - serial - 1,
+      skipped,
     }),
   );
   const message = new Uint8Array(4 + header.length + bytes.length);
@@ -239,15 +195,6 @@ function isPosition(index: unknown): index is number {
 
 function sourceKey(stream: string, source: string): string {
   return JSON.stringify([stream, source]);
-}
-
-function parseObject(text: string): object | undefined {
-  try {
-    const value: unknown = JSON.parse(text);
-    return typeof value === "object" && value !== null ? value : undefined;
-  } catch {
-    return undefined;
-  }
 }
 
 function parseSources(value: unknown): SourceList | undefined {
