@@ -1,6 +1,6 @@
 /**
- * Access tokens for programs that use neither a key nor a cookie (OpenCV, VLC, Prometheus).
- * A token reads one source and is part of a URL.
+ * Access tokens for programs that use neither a key nor a cookie (OpenCV, VLC, Prometheus, Foxglove).
+ * A token reads one source, or the live sources of Foxglove, and is part of a URL.
  * It expires, can be revoked, and ends with its key or with the server.
  */
 import { FramesError } from "../../errors.ts";
@@ -13,11 +13,14 @@ const tokenPrefix = "frames_token_";
 /** Limit of valid tokens per key. */
 const maxTokensPerKey = 100;
 
-/** A token and its scope: one source of one stream. Times are in ms since 1970. */
+/**
+ * A token and its scope: one source of one stream. Without a source the token is for Foxglove, and
+ * reads the whole stream; without a stream, all that its key may read. Times are in ms since 1970.
+ */
 export interface AccessToken {
   readonly id: string;
-  readonly stream: string;
-  readonly source: string;
+  readonly stream: string | undefined;
+  readonly source: string | undefined;
   readonly key: HttpKey;
   readonly created: number;
   readonly expires: number;
@@ -108,11 +111,15 @@ export function latestPath(
   return `/streams/${encodeURIComponent(stream)}/sources/${parts}/${endpoint}`;
 }
 
+/** Path of Foxglove's WebSocket. A page of another site may open it with a token. */
+export const foxglovePath = "/foxglove";
+
 /**
  * Returns whether the token may read `path`: the latest frame or MJPEG of its source, or
- * `/metrics`.
+ * `/metrics`; without a source, `/foxglove`.
  */
 export function isAllowedByToken(path: string, { stream, source }: AccessToken): boolean {
+  if (stream === undefined || source === undefined) return path === foxglovePath;
   if (path === "/metrics") return true;
   const expected = ["", "streams", stream, "sources", ...source.split("/")];
   const parts = path.split("/").map(decodePart);

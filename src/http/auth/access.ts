@@ -1,4 +1,5 @@
 /** Types of HTTP authentication: access control, keys, and the principals without a key. */
+import { FramesError } from "../../errors.ts";
 import type { Principal } from "../principal.ts";
 
 /** Authenticates HTTP requests. */
@@ -50,6 +51,17 @@ export interface AuthRequest {
 export interface KeyPrincipal extends Principal {
   readonly key: HttpKey;
 }
+
+/** Stands for the key of a server without keys. Its tokens let Foxglove's page in. */
+export const openKey: HttpKey = { name: "", id: "", streams: "*", allows: () => true };
+
+/** The keys of a server without keys. */
+export const noKeys: HttpKeys = {
+  find() {
+    throw new FramesError("not-let-in", "The server has no keys: send none");
+  },
+  isValid: (key) => key === openKey,
+};
 
 /** Grants access to everything. Used by a server without keys. */
 export const fullAccess: Principal = {

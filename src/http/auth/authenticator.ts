@@ -10,6 +10,8 @@ import {
   type AuthRequest,
   fullAccess,
   type KeyPrincipal,
+  noKeys,
+  openKey,
   unauthenticated,
   type HttpKey,
   type HttpKeys,
@@ -20,7 +22,7 @@ import { LoginEndpoint } from "./login-endpoint.ts";
 import { checkHost, type OriginRejection, checkOrigin, type ServerNames } from "./origin-check.ts";
 import type { RandomBytes } from "./secrets.ts";
 import { TokenEndpoint } from "./token-endpoint.ts";
-import { isAllowedByToken, isToken, type AccessToken } from "./access-tokens.ts";
+import { foxglovePath, isAllowedByToken, isToken, type AccessToken } from "./access-tokens.ts";
 
 /** Settings and dependencies of an `Authenticator`. */
 export interface AuthenticatorOptions {
@@ -72,17 +74,22 @@ export class Authenticator implements AccessControl {
     if (hostRejection !== undefined) return rejectionResponse(hostRejection);
     const url = URL.parse(request.url);
     if (url === null) return errorResponse(400, "usage", "Cannot read the address of the request");
-    const originRejection = checkOrigin(request, url.pathname, isTls);
-    if (originRejection !== undefined) return rejectionResponse(originRejection);
-    const req: AuthRequest = { request, url, peer, now: clock() };
     const { pathname } = url;
+    const hasFoxgloveToken = pathname === foxglovePath && url.searchParams.has("token");
+    const originRejection = checkOrigin(request, pathname, isTls);
+    // Foxglove's own page is of another site. Its token proves that a user gave it the address.
+    if (originRejection !== undefined && !hasFoxgloveToken) {
+      return rejectionResponse(originRejection);
+    }
+    const req: AuthRequest = { request, url, peer, now: clock() };
     if (pathname === authPaths.login || pathname === authPaths.logout)
       return this.#handleLogin(req);
-    const principal = keys === undefined ? fullAccess : this.#authenticateKeys(req, keys);
+    const isOpen = keys === undefined && !hasFoxgloveToken;
+    const principal = isOpen ? fullAccess : this.#authenticateKeys(req, keys ?? noKeys);
     const isForTokens = `${pathname}/`.startsWith(`${authPaths.tokens}/`);
     if (!isForTokens || principal instanceof Response) return principal;
-    if (principal === fullAccess) return this.#tokenEndpoint.handleWithoutKeys(req);
-    if (isKeyPrincipal(principal)) return this.#tokenEndpoint.handle(req, principal);
+    if (principal === fullAccess) return this.#tokenEndpoint.handle(req, openKey);
+    if (isKeyPrincipal(principal)) return this.#tokenEndpoint.handle(req, principal.key);
     return errorResponse(403, "not-let-in", "Cannot manage tokens with a token: log in with a key");
   }
 
@@ -90,8 +97,7 @@ export class Authenticator implements AccessControl {
     const { keys, clock } = this.#options;
     const now = clock();
     this.#rejectedPeers.takeSummaries(now);
-    if (keys === undefined) return;
-    const isValid = (key: HttpKey) => keys.isValid(key);
+    const isValid = (key: HttpKey) => (keys ?? noKeys).isValid(key);
     this.#loginEndpoint.sweepExpired(now, isValid);
     this.#tokenEndpoint.sweepExpired(now, isValid);
     for (const [id, { key, end }] of this.#bearerPrincipals) {
@@ -183,7 +189,8 @@ export class Authenticator implements AccessControl {
     ) {
       return tokenPrincipal(token);
     }
-    return errorResponse(403, "not-let-in", "The token allows only the latest frame of one source");
+    const scope = token.source === undefined ? "Foxglove" : "the latest frame of one source";
+    return errorResponse(403, "not-let-in", `The token allows only ${scope}`);
   }
 
   /** Returns the key with this text, or a response that rejects it. */
@@ -239,7 +246,9 @@ function tokenPrincipal({ key, stream, source, controller }: AccessToken): Princ
   return {
     keyId: key.id,
     canRead: (requestedStream, requestedSource) =>
-      requestedStream === stream && (requestedSource === undefined || requestedSource === source),
+      key.allows(requestedStream) &&
+      (stream === undefined || requestedStream === stream) &&
+      (source === undefined || requestedSource === undefined || requestedSource === source),
     canReadAll: false,
     signal: controller.signal,
   };

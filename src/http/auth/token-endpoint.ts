@@ -1,10 +1,10 @@
 /** `/api/tokens`: creates, lists and revokes the tokens of a key. */
 import { FramesError } from "../../errors.ts";
-import type { AuthRequest, KeyPrincipal, HttpKey } from "./access.ts";
+import { type AuthRequest, type HttpKey, openKey } from "./access.ts";
 import { toErrorResponse, jsonResponse, errorResponse } from "../responses.ts";
 import { readJsonBody } from "../request-body.ts";
 import type { RandomBytes } from "./secrets.ts";
-import { latestPath, type AccessToken, AccessTokens } from "./access-tokens.ts";
+import { foxglovePath, latestPath, type AccessToken, AccessTokens } from "./access-tokens.ts";
 
 /** Lifetime of a token: default and maximum. */
 const defaultHours = 24;
@@ -12,8 +12,8 @@ const maxHours = 30 * 24;
 
 /** Body of `POST /api/tokens`. */
 interface TokenParams {
-  readonly stream: string;
-  readonly source: string;
+  readonly stream: string | undefined;
+  readonly source: string | undefined;
   readonly hours: number;
 }
 
@@ -36,7 +36,7 @@ export class TokenEndpoint {
   }
 
   /** Handles a request of a client that has a key. */
-  handle(req: AuthRequest, { key }: KeyPrincipal): Response | Promise<Response> {
+  handle(req: AuthRequest, key: HttpKey): Response | Promise<Response> {
     const id = tokenId(req);
     switch (req.request.method) {
       case "POST":
@@ -48,22 +48,16 @@ export class TokenEndpoint {
     }
   }
 
-  /** Handles a request on a server without keys: the address it returns needs no token. */
-  handleWithoutKeys(req: AuthRequest): Response | Promise<Response> {
-    const { method } = req.request;
-    if (tokenId(req) !== undefined)
-      return method === "DELETE" ? tokenNotFound() : methodNotAllowed("DELETE");
-    if (method === "DELETE") return methodNotAllowed("GET, HEAD, POST");
-    if (method !== "POST") return jsonResponse({ tokens: [], next: null });
-    return this.#createAddress(req);
-  }
-
   async #create(req: AuthRequest, key: HttpKey): Promise<Response> {
     const params = await readTokenParams(req.request);
     if (params instanceof Response) return params;
     const { stream, source, hours } = params;
+    // A server without keys needs a token only for Foxglove's page, which is of another site.
+    if (key === openKey && source !== undefined) {
+      return jsonResponse({ id: null, address: this.#url(req, params), expires: null });
+    }
     // Does not check that the stream exists, so the response cannot reveal it.
-    if (!key.allows(stream)) {
+    if (stream !== undefined && !key.allows(stream)) {
       return errorResponse(
         403,
         "wrong-stream",
@@ -74,7 +68,7 @@ export class TokenEndpoint {
       const created = req.now;
       const expires = created + hours * 3_600_000;
       const { token, text } = this.#tokens.create({ stream, source, key, created, expires });
-      const address = `${this.#mjpegUrl(req, params)}?token=${text}`;
+      const address = this.#url(req, params, text);
       return jsonResponse({ id: token.id, address, expires: toNanoseconds(expires) }, 201);
     } catch (error) {
       if (error instanceof FramesError && error.code === "full") {
@@ -84,17 +78,11 @@ export class TokenEndpoint {
     }
   }
 
-  async #createAddress(req: AuthRequest): Promise<Response> {
-    const params = await readTokenParams(req.request);
-    if (params instanceof Response) return params;
-    return jsonResponse({ id: null, address: this.#mjpegUrl(req, params), expires: null });
-  }
-
   #list(key: HttpKey, now: number): Response {
     const tokens = this.#tokens.list(key, now).map(({ id, stream, source, created, expires }) => ({
       id,
-      stream,
-      source,
+      stream: stream ?? null,
+      source: source ?? null,
       created: toNanoseconds(created),
       expires: toNanoseconds(expires),
     }));
@@ -106,13 +94,19 @@ export class TokenEndpoint {
   }
 
   /**
-   * Returns the MJPEG URL by which the client reaches this server. A reverse proxy may terminate
-   * TLS.
+   * Returns the URL of MJPEG or of Foxglove by which the client reaches this server. A reverse proxy
+   * may terminate TLS.
    */
-  #mjpegUrl({ request }: AuthRequest, { stream, source }: TokenParams): string {
+  #url({ request }: AuthRequest, { stream, source }: TokenParams, token?: string): string {
     const isTls = this.#isTls || request.headers.get("origin")?.startsWith("https:") === true;
-    const host = request.headers.get("host")!;
-    return `${isTls ? "https" : "http"}://${host}${latestPath(stream, source, "latest.mjpeg")}`;
+    const isMjpeg = stream !== undefined && source !== undefined;
+    const path = isMjpeg ? latestPath(stream, source, "latest.mjpeg") : foxglovePath;
+    const url = new URL(
+      `${isMjpeg ? "http" : "ws"}${isTls ? "s" : ""}://${request.headers.get("host")}${path}`,
+    );
+    if (!isMjpeg && stream !== undefined) url.searchParams.set("stream", stream);
+    if (token !== undefined) url.searchParams.set("token", token);
+    return url.href;
   }
 }
 
@@ -120,7 +114,10 @@ async function readTokenParams(request: Request): Promise<TokenParams | Response
   const body = await readJsonBody(request);
   if (body instanceof Response) return body;
   const { stream, source, hours = defaultHours } = body;
-  if (!isName(stream, 255) || !isName(source, 1024)) {
+  const isScope =
+    (stream === undefined || isName(stream, 255)) &&
+    (source === undefined || (stream !== undefined && isName(source, 1024)));
+  if (!isScope) {
     return errorResponse(
       400,
       "usage",

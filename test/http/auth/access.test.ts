@@ -741,8 +741,8 @@ describe("access tokens", () => {
       error: "wrong-stream",
     });
     const bad: Json[] = [
-      {},
-      { stream: "cam3" },
+      { source: "x" },
+      { stream: null },
       { stream: "cam3", source: 7 },
       { stream: "", source: "x" },
       { stream: "cam3", source: "a//b" },
@@ -757,6 +757,91 @@ describe("access tokens", () => {
     for (const body of bad) {
       expect(await make(door, other, body)).toMatchObject({ status: 400, error: "usage" });
     }
+  });
+
+  test("a token without a source is for Foxglove, and reads the streams of its key", async () => {
+    const door = keyed();
+    const ofAll = await make(door, other, {});
+    expect(ofAll["address"]).toMatch(
+      /^ws:\/\/127\.0\.0\.1:9727\/foxglove\?token=frames_token_[\w-]{43}$/,
+    );
+    const ofStream = await make(door, all, { stream: "run 7" });
+    expect(ofStream["address"]).toMatch(/\/foxglove\?stream=run\+7&token=frames_token_[\w-]{43}$/);
+    const everything = await visitorOf(door.access, `/foxglove${queryOf(ofAll)}`);
+    expect([everything.canRead("cam3", "x"), everything.canRead("night", "x")]).toEqual([
+      true,
+      false,
+    ]);
+    const one = await visitorOf(door.access, `/foxglove${queryOf(ofStream)}`);
+    expect([one.canRead("run 7", "x"), one.canRead("cam3", "x")]).toEqual([true, false]);
+    expect([one.canReadAll, everything.canReadAll]).toEqual([false, false]);
+    for (const bad of ["/metrics", "/live", "/events", "/api/streams", path, "/foxglove/"]) {
+      expect(await verdict(door.access, bad + queryOf(ofAll))).toEqual([403, "not-let-in"]);
+    }
+    const ofSource = await make(door, all);
+    expect(await verdict(door.access, `/foxglove${queryOf(ofSource)}`)).toEqual([
+      403,
+      "not-let-in",
+    ]);
+    expect(await make(door, other, { stream: "night" })).toMatchObject({ error: "wrong-stream" });
+    const { key } = other;
+    const list = await responseOf(door.access, "/api/tokens", bearer(key.text));
+    expect((await list.json()) as Json).toMatchObject({
+      tokens: [{ id: ofAll["id"], stream: null, source: null }],
+    });
+  });
+
+  test("a page of another site opens Foxglove's address with a token, and no other address", async () => {
+    const foreign = { Origin: "https://app.foxglove.dev", "Sec-Fetch-Site": "cross-site" };
+    const door = keyed();
+    const open = doorkeeper();
+    const made = await responseOf(open, "/api/tokens", { method: "POST", body: {} });
+    const tokens: [AccessControl, Json][] = [
+      [door.access, await make(door, all, {})],
+      [open, { status: made.status, ...((await made.json()) as Json) }],
+    ];
+    for (const [access, token] of tokens) {
+      expect(token["status"]).toBe(201);
+      const query = queryOf(token);
+      const from = async (address: string, headers: Record<string, string> = foreign) =>
+        verdict(access, address, { headers });
+      expect(await from(`/foxglove${query}`)).toEqual(["accepted"]);
+      expect(await from("/foxglove")).toEqual([403, "not-let-in"]);
+      for (const wrong of ["", "x", "frames_token_x"]) {
+        expect(await from(`/foxglove?token=${wrong}`)).toEqual([401, "not-let-in"]);
+      }
+      for (const other of ["/live", "/events", "/api/streams", "/foxglove/x", "/"]) {
+        expect(await from(other + query)).toEqual([403, "not-let-in"]);
+      }
+      expect(await from(`/foxglove${query}`, { ...foreign, Authorization: "Bearer x" })).toEqual([
+        400,
+        "usage",
+      ]);
+      const post = { method: "POST", body: {}, headers: foreign };
+      expect(await verdict(access, `/foxglove${query}`, post)).toEqual([403, "not-let-in"]);
+      const { signal } = await visitorOf(access, `/foxglove${query}`, { headers: foreign });
+      now += day;
+      access.sweepExpired();
+      expect([signal.aborted, await from(`/foxglove${query}`)]).toEqual([
+        true,
+        [401, "not-let-in"],
+      ]);
+      now -= day;
+    }
+    expect(await verdict(open, "/foxglove")).toEqual(["accepted"]);
+    const own = { headers: { Origin: `http://${host}` } };
+    expect(await verdict(open, "/foxglove", own)).toEqual(["accepted"]);
+  });
+
+  test("a cookie does not let another site's page open Foxglove's address", async () => {
+    const door = keyed();
+    const headers = { ...(await door.logIn(all)), Origin: "https://app.foxglove.dev" };
+    expect(await verdict(door.access, "/foxglove", { headers })).toEqual([403, "not-let-in"]);
+    const query = "?token=frames_token_x";
+    expect(await verdict(door.access, `/foxglove${query}`, { headers })).toEqual([
+      401,
+      "not-let-in",
+    ]);
   });
 
   test("a token is listed and revoked by its own key, and by no other", async () => {
