@@ -204,7 +204,10 @@ export class HttpServer implements AcceptGate {
       clients: this.clients,
       run: context.runnerFor(peer),
       setIdleTimeout: (seconds) => server.timeout(request, seconds),
-      upgrade: (handler) => server.upgrade(request, { data: { handler } }),
+      upgrade: (handler, subprotocol) => {
+        const headers = subprotocol === undefined ? {} : { "Sec-WebSocket-Protocol": subprotocol };
+        return server.upgrade(request, { data: { handler }, headers });
+      },
     };
     return route(req, context);
   }

@@ -14,8 +14,12 @@ export interface RouteRequest {
   readonly run: RunSlice;
   /** Sets how many seconds the client may be idle while it reads the response; 0 means no limit. */
   setIdleTimeout(seconds: number): void;
-  /** Upgrades the request to a WebSocket. Returns false if it is not a valid upgrade request. */
-  upgrade(handler: SocketHandler): boolean;
+  /**
+   * Upgrades the request to a WebSocket. Returns false if it is not a valid upgrade request.
+   *
+   * @param subprotocol the one that was chosen of those that the client offers
+   */
+  upgrade(handler: SocketHandler, subprotocol?: string): boolean;
 }
 
 /** Handles the events of one WebSocket. */

@@ -12,10 +12,10 @@ const maxStreamClients = 256;
 const reservedBytesPerClient = 256 << 10;
 const sharedBytes = 32 << 20;
 
-/** Transport of a streaming client; `page` is the WebSocket. */
-export type StreamClientKind = "events" | "export" | "mjpeg" | "page";
+export const streamClientKinds = ["events", "export", "foxglove", "mjpeg", "page"] as const;
 
-export const streamClientKinds: readonly StreamClientKind[] = ["events", "export", "mjpeg", "page"];
+/** Transport of a streaming client; `page` and `foxglove` are WebSockets. */
+export type StreamClientKind = (typeof streamClientKinds)[number];
 
 /** Why a stream ends: server stop, access revoked, or client disconnected. */
 export type EndReason = "stopping" | "not-allowed" | "left";

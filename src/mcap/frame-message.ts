@@ -118,6 +118,14 @@ export function encodeFrame(frame: RecordedFrame): FrameMessage | undefined {
   return { schema, head: writer.finish(), crcPosition };
 }
 
+/** Returns the schema of a frame's message. */
+export function schemaOf(
+  frame: Pick<RecordedFrame, "name" | "size" | "raw" | "mediaType">,
+): SchemaName {
+  const mediaType = frame.mediaType ?? mediaTypeOf(frame.name);
+  return publishedFieldsOf(frame.raw, frame.size, mediaType).schema;
+}
+
 /** Chooses the schema that fits, and returns the values of its own fields. */
 function publishedFieldsOf(
   raw: RawShape | undefined,

@@ -5,15 +5,25 @@ import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 
-/** Readers and encoders of MCAP messages, with what they need. */
-export const mcapPackages: readonly string[] = [
-  ...["@mcap/core@2.2.2", "@foxglove/crc@0.0.3", "heap-js@2.7.1", "tslib@2.9.1"],
+const protobufPackages: readonly string[] = [
   ...["protobufjs@7.6.6", "long@5.3.2", "@protobufjs/aspromise@1.1.2"],
   ...["@protobufjs/base64@1.1.2", "@protobufjs/codegen@2.0.5", "@protobufjs/eventemitter@1.1.1"],
   ...["@protobufjs/fetch@1.1.1", "@protobufjs/float@1.0.2", "@protobufjs/path@1.1.2"],
   ...["@protobufjs/pool@1.1.0", "@protobufjs/utf8@1.1.2"],
+];
+
+/** Readers and encoders of MCAP messages, with what they need. */
+export const mcapPackages: readonly string[] = [
+  ...["@mcap/core@2.2.2", "@foxglove/crc@0.0.3", "heap-js@2.7.1", "tslib@2.9.1"],
+  ...protobufPackages,
   ...["@foxglove/rosmsg2-serialization@3.1.0", "@foxglove/cdr@3.5.0"],
   ...["@foxglove/message-definition@0.5.0", "@foxglove/rostime@1.1.3"],
+];
+
+/** A client of Foxglove's WebSocket protocol, with what it needs. */
+export const foxglovePackages: readonly string[] = [
+  ...["@foxglove/ws-protocol@0.8.0", "eventemitter3@5.0.4", "debug@4.4.3", "ms@2.1.3"],
+  ...["tslib@2.9.1", ...protobufPackages],
 ];
 
 /**

@@ -40,6 +40,9 @@ const attempts: Record<string, string> = {
     events.onopen = () => done("got"); events.onerror = () => done("nothing"); })`,
   WebSocket: `new Promise((done) => { const socket = new WebSocket(BASE.replace("http", "ws") + "/live");
     socket.onopen = () => done("got"); socket.onerror = () => done("nothing"); })`,
+  "WebSocket of Foxglove": `new Promise((done) => {
+    const socket = new WebSocket(BASE.replace("http", "ws") + "/foxglove", "foxglove.websocket.v1");
+    socket.onopen = () => done("got"); socket.onerror = () => done("nothing"); })`,
   "a frame of the page": `new Promise((done) => { const frame = document.createElement("iframe");
     frame.onload = () => { try { done(frame.contentDocument === null ? "nothing" : "got " + frame.contentDocument.title); }
       catch { done("nothing"); } }; frame.src = BASE + "/"; document.body.append(frame); })`,
@@ -54,6 +57,7 @@ const own: Record<string, unknown> = {
   "a request with the login": expect.stringContaining("run7"),
   events: "got",
   WebSocket: "got",
+  "WebSocket of Foxglove": "got",
 };
 
 describe("Pages of other sites", () => {

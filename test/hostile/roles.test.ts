@@ -15,6 +15,7 @@ import { serve } from "../../src/server/serve.ts";
 import type { Server } from "../../src/server/server-options.ts";
 import { MessageType } from "../../src/wire/messages.ts";
 import { journal } from "../helper/delivery.ts";
+import { FoxgloveViewer } from "../helper/foxglove.ts";
 import {
   data,
   end,
@@ -445,6 +446,21 @@ async function watch(visitor: Visitor): Promise<string> {
   return outcome;
 }
 
+/** Opens `/foxglove` and returns of which of the owner's sources frames come. */
+async function view(visitor: Visitor): Promise<string> {
+  const key = visitors[visitor]?.key;
+  const headers = key === undefined ? {} : { Authorization: `Bearer ${key.text}` };
+  using viewer = new FoxgloveViewer(serverOf(visitor).http!, headers as Record<string, string>);
+  const topics = streams.map((stream) => `/${stream}/live`);
+  const seen = () => topics.filter((topic) => viewer.topics.includes(topic));
+  await until("a channel or the end", () => viewer.closed !== undefined || seen().length > 0);
+  if (viewer.closed !== undefined) return "refused";
+  for (const topic of seen()) await viewer.subscribe(topic, topics.indexOf(topic));
+  const ids = () => [...new Set(viewer.data.map(({ id }) => id))].toSorted();
+  await until("a frame of each", () => ids().length === seen().length);
+  return ["watched", ...ids().map((id) => streams[id])].join(" ");
+}
+
 /** Statuses for a client without the right to read anything. */
 const closed = { send: "403", unknown: "401", none: "401" } as const;
 
@@ -481,6 +497,7 @@ const routes: Readonly<Record<string, [path: string, expected: Row][]>> = {
   "/metrics": [["/metrics", list]],
   "/events": [["/events", list]],
   "/live": [["/live", row("426", closed)]],
+  "/foxglove": [["/foxglove", row("426", closed)]],
   "/api/server": [["/api/server", row("200", closed)]],
   "/api/streams": [["/api/streams", list]],
   "/api/senders": [["/api/senders", whole]],
@@ -558,6 +575,7 @@ describe("HTTP routes", () => {
     ...{ send: "refused", unknown: "refused", none: "refused" },
   });
   tryRow("a page that watches both streams at /live", watched, watch);
+  tryRow("a viewer of all channels at /foxglove", watched, view);
 });
 
 describe("the article's port", () => {

@@ -4,13 +4,15 @@ import type { FrameRecord } from "../../store/journal/journal-reader.ts";
 import { printable } from "../../safe-text.ts";
 import { notFound, errorResponse } from "../responses.ts";
 import { handleEvents } from "./events.ts";
-import type { RouteRequest } from "../request.ts";
+import type { RouteRequest, SocketHandler } from "../request.ts";
+import type { StreamClient, StreamClientKind } from "../stream-clients.ts";
 import type { HttpContext } from "../context.ts";
 import { frameResponse } from "./frame.ts";
 import { handleApi, parseWholeNumber } from "./api.ts";
 import { handleMetrics } from "./metrics.ts";
 import { handleMjpeg } from "./mjpeg.ts";
 import { handlePageFile } from "./page-files.ts";
+import { chooseSubprotocol, FoxgloveSocket, foxgloveSubprotocols } from "./foxglove-socket.ts";
 import { LiveSocket } from "./live-socket.ts";
 
 /** Size limit for serving the newest frame from memory. */
@@ -35,6 +37,7 @@ export const rootRoutes: ReadonlyMap<string, RootHandler> = new Map<string, Root
   ["metrics", handleMetrics],
   ["events", handleEvents],
   ["live", handleLiveSocket],
+  ["foxglove", handleFoxgloveSocket],
 ]);
 
 /** Handlers of `/streams/S/sources/X/NAME`. */
@@ -94,13 +97,39 @@ function handleReady({ principal }: RouteRequest, { storeError }: HttpContext): 
 }
 
 function handleLiveSocket(req: RouteRequest, context: HttpContext): Response | undefined {
-  if (req.request.headers.get("Upgrade")?.toLowerCase() !== "websocket") {
+  return upgrade(req, "page", (client) => {
+    return new LiveSocket(context, client, req.principal, req.run);
+  });
+}
+
+function handleFoxgloveSocket(req: RouteRequest, context: HttpContext): Response | undefined {
+  const subprotocol = chooseSubprotocol(req.request.headers.get("Sec-WebSocket-Protocol"));
+  if (subprotocol === undefined && isUpgrade(req)) {
+    const known = foxgloveSubprotocols.join(" or ");
+    return errorResponse(400, "usage", `Cannot open the WebSocket: name the subprotocol ${known}`);
+  }
+  const stream = req.url.searchParams.get("stream") ?? undefined;
+  const createSocket = (client: StreamClient) => new FoxgloveSocket(context, client, req, stream);
+  return upgrade(req, "foxglove", createSocket, subprotocol);
+}
+
+function isUpgrade({ request }: RouteRequest): boolean {
+  return request.headers.get("Upgrade")?.toLowerCase() === "websocket";
+}
+
+function upgrade(
+  req: RouteRequest,
+  kind: StreamClientKind,
+  createHandler: (client: StreamClient) => SocketHandler,
+  subprotocol?: string,
+): Response | undefined {
+  if (!isUpgrade(req)) {
     return errorResponse(426, "usage", "This address is for WebSocket only", {
       Upgrade: "websocket",
     });
   }
-  const client = req.clients.add("page", req.principal);
-  if (req.upgrade(new LiveSocket(context, client, req.principal, req.run))) return undefined;
+  const client = req.clients.add(kind, req.principal);
+  if (req.upgrade(createHandler(client), subprotocol)) return undefined;
   client.end("left");
   return errorResponse(400, "usage", "The request for a WebSocket is incomplete");
 }
