@@ -18,6 +18,18 @@ const shortcuts: readonly (readonly [string, string])[] = [
   ["Escape", "close; recorded: back to the live view"],
 ];
 
+/** An address for other programs, and what the dialog says of it. */
+export interface AddressToShow {
+  readonly title: string;
+  readonly address: string;
+  /** What the address gives access to and for how long, or empty. */
+  readonly note: string;
+  /** How other programs use it. */
+  readonly example: string;
+  /** Buttons that lead to other addresses. */
+  readonly others?: Readonly<Record<string, () => void>>;
+}
+
 export class Dialogs {
   #shortcutsDialog: HTMLDialogElement | undefined;
 
@@ -92,8 +104,8 @@ export class Dialogs {
     });
   }
 
-  /** Copies the address of a source to the clipboard if the browser permits it, and shows it. */
-  async showAddress(source: string, address: string, expires: string | undefined): Promise<void> {
+  /** Copies an address to the clipboard if the browser permits it, and shows it. */
+  async showAddress({ title, address, note, example, others = {} }: AddressToShow): Promise<void> {
     let isCopied = true;
     try {
       await navigator.clipboard.writeText(address);
@@ -101,19 +113,22 @@ export class Dialogs {
       isCopied = false;
     }
     const field = element("input", { readonly: true, value: address, "aria-label": "Address" });
-    const tokenNote = expires === undefined ? "" : ` It shows only this source, until ${expires}.`;
     const dialog = openDialog(
       "address",
       "address-title",
-      element("h2", { id: "address-title", text: `${source}, live, for other programs` }),
+      element("h2", { id: "address-title", text: title }),
       field,
-      element("p", { text: `${isCopied ? "Copied." : "Copy it from here."}${tokenNote}` }),
-      element("pre", {
-        text: `cv2.VideoCapture("${address}")\nvlc "${address}"\nffplay "${address}"`,
-      }),
+      element("p", { text: `${isCopied ? "Copied." : "Copy it from here."} ${note}` }),
+      element("pre", { text: example }),
       element(
         "div",
         { class: "buttons" },
+        ...Object.entries(others).map(([text, show]) =>
+          button(text, () => {
+            dialog.close();
+            show();
+          }),
+        ),
         button("Close", () => dialog.close()),
       ),
     );

@@ -40,20 +40,50 @@ export class PageLogin {
 
   /**
    * Shows the MJPEG address of a source. If the server has keys, the address contains a new token.
+   * The dialog also offers the address of the stream for Foxglove.
    */
   async showAddress(api: ApiClient, stream: string, source: string): Promise<void> {
-    try {
-      const token = await api.post<{ address: string; expires: string | null }>("/api/tokens", {
-        stream,
-        source,
+    const fallback = `${sourcePath(stream, source)}/latest.mjpeg`;
+    await this.#makeAddress(api, { stream, source }, fallback, (path, until) => {
+      const address = location.origin + path;
+      return this.#dialogs.showAddress({
+        title: `${source}, live, for other programs`,
+        address,
+        note: until === undefined ? "" : `It shows only this source, until ${until}.`,
+        example: `cv2.VideoCapture("${address}")\nvlc "${address}"\nffplay "${address}"`,
+        others: { "Address for Foxglove": () => void this.#showFoxgloveAddress(api, stream) },
       });
-      const expires = parseNanoseconds(token.expires);
-      await this.#dialogs.showAddress(
-        source,
-        // Uses only the path, because the host that the server reports may differ behind a proxy.
-        location.origin + toPath(token.address, `${sourcePath(stream, source)}/latest.mjpeg`),
-        expires === undefined ? undefined : `${displayDateTime(expires).slice(0, 16)} UTC`,
+    });
+  }
+
+  /** Shows the address of a stream for Foxglove, which contains a new token. */
+  async #showFoxgloveAddress(api: ApiClient, stream: string): Promise<void> {
+    await this.#makeAddress(api, { stream }, "/foxglove", (path, until) =>
+      this.#dialogs.showAddress({
+        title: `${stream}, live, in Foxglove`,
+        address: location.origin.replace(/^http/, "ws") + path,
+        note: until === undefined ? "" : `It shows only this stream, until ${until}.`,
+        example: "In Foxglove: Open connection, Foxglove WebSocket",
+      }),
+    );
+  }
+
+  /** Makes a token and shows its address, of which only the path is used. */
+  async #makeAddress(
+    api: ApiClient,
+    scope: { readonly stream: string; readonly source?: string },
+    fallback: string,
+    show: (path: string, until: string | undefined) => Promise<void>,
+  ): Promise<void> {
+    try {
+      const token = await api.post<{ address: string; expires: string | null }>(
+        "/api/tokens",
+        scope,
       );
+      const expires = parseNanoseconds(token.expires);
+      const until = expires === undefined ? undefined : displayDateTime(expires).slice(0, 16);
+      // The host that the server reports may differ behind a proxy.
+      await show(toPath(token.address, fallback), until === undefined ? until : `${until} UTC`);
     } catch (error) {
       this.#dialogs.showFailure(error instanceof Error ? error.message : `${error}`);
     }

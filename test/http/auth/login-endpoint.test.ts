@@ -5,6 +5,7 @@ import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { send } from "../../../src/mod.ts";
+import { FoxgloveViewer } from "../../helper/foxglove.ts";
 import { Browser, noBrowser } from "../../helper/browser.ts";
 import { encodePng } from "../../helper/png.ts";
 import { jsonLines, run, startServer, temporaryFolder } from "../../helper/program.ts";
@@ -51,6 +52,14 @@ test.skipIf(noBrowser !== "")(
       const answer = await fetch(found.replace("latest.mjpeg", "latest"));
       expect(answer.status).toBe(200);
       expect(Buffer.from(await answer.bytes()).equals(bytes)).toBe(true);
+
+      await browser.click("dialog.address .buttons button");
+      await browser.until("Foxglove's address", `${address}?.value.includes("/foxglove")`);
+      const forFoxglove = await browser.read<string>(`${address}.value`);
+      expect(forFoxglove).toMatch(/^ws:.*\/foxglove\?stream=run7&token=/);
+      const foreign = { Origin: "https://app.foxglove.dev" };
+      using viewer = new FoxgloveViewer(forFoxglove.slice("ws://".length), foreign);
+      await viewer.channel("/infrared");
       await browser.press("Escape");
 
       await browser.click("#logout");
