@@ -127,6 +127,11 @@ export class SendSession {
     this.#connection?.wake();
   }
 
+  /** Ends the session when there is no connection, because a spool keeps its frames. */
+  stopRetrying(): void {
+    this.#reconnector.interrupt();
+  }
+
   /** Progress of each source. */
   get progress(): readonly SourceProgress[] {
     return this.#sources.map((outgoing) => outgoing.progress);

@@ -343,6 +343,8 @@ async function readPipe(
       onSource: (source) => session.addSource(pace(source)),
       onRefused: (part) => onUndelivered({ ...part, first: 0, last: 0 }),
     });
+    // The program was killed. If it is started again, it needs the spool.
+    if (options.spool !== undefined && !pipe.hasEnded) session.stopRetrying();
   } finally {
     session.closeSources();
   }

@@ -505,6 +505,8 @@ out.close()
     await until("six frames in the spool", () => spooled() === 6);
     first.child.kill("SIGKILL");
     await first.ended();
+    // Without a server, it leaves the spool to the next program.
+    await until("the end of frames send", () => !isRunning(join(place.folder, "spool2")));
     const server = await startServer({ dir, args: ["--listen", `127.0.0.1:${port}`] });
     const second = start(program, port);
     await until("frames of the spool", () => framesIn(dir) === 6);
@@ -548,6 +550,12 @@ print(sorted(got) == sorted(want), round(100 * share))
     });
   });
 });
+
+/** Whether a `frames send` has opened this spool. */
+function isRunning(spool: string): boolean {
+  const files = Bun.spawnSync(["find", "/proc", "-maxdepth", "3", "-lname", `${spool}/*`]);
+  return files.stdout.length > 0;
+}
 
 function framesIn(dir: string): number {
   try {

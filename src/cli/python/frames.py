@@ -385,8 +385,12 @@ class Sender:
             if not self._lock.acquire(timeout=-1 if timeout is None else timeout):
                 raise subprocess.TimeoutExpired("frames", timeout)
             try:
-                self._end_pipe()
+                if not self._is_closed:
+                    self._write(b"--frame--\r\n")
+            except OSError:
+                pass
             finally:
+                self._end_pipe()
                 self._lock.release()
             left = None if timeout is None else max(0, begin + timeout - time.monotonic())
             code, reason = self._child.wait(left)

@@ -75,6 +75,11 @@ export class MultipartPipe {
     }
   }
 
+  /** Whether the line that ends the pipe has come. Without it, the writer may have been killed. */
+  get hasEnded(): boolean {
+    return this.#parser.hasEnded;
+  }
+
   async #distribute(chunk: Uint8Array, events: MultipartPipeEvents): Promise<void> {
     for (const { source, capture } of this.#parser.push(chunk)) {
       await this.#deliver(source, capture, events);

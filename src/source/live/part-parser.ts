@@ -45,6 +45,11 @@ export class PartParser {
     this.#maxFrameBytes = maxFrameBytes;
   }
 
+  /** Whether the line that ends the pipe has come. Without it, the writer may have been killed. */
+  get hasEnded(): boolean {
+    return this.#hasEnded;
+  }
+
   /**
    * Takes the next bytes and yields the frames that they complete.
    *
