@@ -65,6 +65,8 @@ export class FrameServer implements Server, ServerContext {
   readonly #connections = new Set<ServerConnection>();
   /** Connections with frames that no receipt has counted. */
   readonly #unacknowledged = new Set<ServerConnection>();
+  /** Connections whose frames may have lost their rows, because a flush failed. */
+  readonly #unconfirmable = new WeakSet<ServerConnection>();
   /** The sending connection of each source. */
   readonly #sourceOwners = new SourceOwners<ServerConnection>();
   readonly #bufferBudget = new BufferBudget<ServerConnection>(maxBufferedBytes);
@@ -391,7 +393,10 @@ export class FrameServer implements Server, ServerContext {
   async #flushAndAckAll(connections: readonly ServerConnection[]): Promise<void> {
     const snapshots = connections.map((connection) => connection.flushable);
     if (!(await this.flush())) return;
-    connections.forEach((connection, index) => connection.ack(snapshots[index]!));
+    for (const [index, connection] of connections.entries()) {
+      // A failing connection flushes once more. The rows of its frames are not in that flush.
+      if (!this.#unconfirmable.has(connection)) connection.ack(snapshots[index]!);
+    }
   }
 
   /** Flushes and acknowledges for one connection at once. */
@@ -414,7 +419,10 @@ export class FrameServer implements Server, ServerContext {
     } catch (error) {
       const failure = asFramesError(error, "store");
       this.#httpFrontend?.setStoreError(failure);
-      for (const connection of [...this.#connections]) connection.fail(failure);
+      for (const connection of [...this.#connections]) {
+        this.#unconfirmable.add(connection);
+        connection.fail(failure);
+      }
       return false;
     }
   }
