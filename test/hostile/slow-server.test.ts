@@ -4,15 +4,7 @@
 import { describe, expect, test } from "bun:test";
 
 import { type ErrorName, errors } from "../../src/errors.ts";
-import {
-  answers,
-  type Case,
-  expectEnd,
-  grants,
-  knows,
-  says,
-  table,
-} from "../helper/hostile-case.ts";
+import { answers, expectEnd, grants, knows, says, table } from "../helper/hostile-case.ts";
 import { jsonLines } from "../helper/program.ts";
 import {
   binary,
@@ -33,8 +25,6 @@ import {
   window,
 } from "../helper/scripted-server.ts";
 import { type } from "../wire/vectors.ts";
-
-const pings = Buffer.concat(Array<Buffer>(1000).fill(json(type.PING, { time: "0" })));
 
 const highest = Number.MAX_SAFE_INTEGER;
 const most = {
@@ -137,28 +127,6 @@ table("frames send succeeds with a server that", [
     script: knows((frames) => "m".repeat(frames)),
     left: names,
   },
-  {
-    what: "sends 20,000 PINGs",
-    async script(peer) {
-      peer.say(welcome());
-      await peer.flood(json(type.PING, { time: "0" }), 20_000 * 24);
-      await peer.agree();
-    },
-    isProcess: true,
-  },
-  ...[1 << 20, 0].map((size): Case => ({
-    what: `sends many skippable messages of ${size} bytes`,
-    async script(peer) {
-      const one = binary(200, Buffer.alloc(size), { flags: 0x80, source: 7 });
-      const skipped = Buffer.concat(Array<Buffer>(size === 0 ? 10_000 : 1).fill(one));
-      peer.say(preface);
-      await peer.flood(skipped, 100 * skipped.length);
-      peer.say(welcome().subarray(preface.length));
-      await peer.flood(skipped, 100 * skipped.length);
-      await peer.agree();
-    },
-    isProcess: true,
-  })),
 ]);
 
 const short = ["--timeout", "1"];
@@ -203,23 +171,6 @@ table("frames send times out with a server that", [
     ...{ error: "given-up", args: impatient, files: large, isProcess: true },
   },
 ]);
-
-test.concurrent(
-  "frames send keeps its memory bounded when a server reads nothing and sends 64 MB of PINGs",
-  async () => {
-    // Each of the 2.7 million PINGs has an answer longer than itself.
-    const script = async (peer: Peer): Promise<void> => {
-      if (peer.turn > 0) return peer.say(preface, errorOf(errors.busy.wireCode));
-      peer.ignore();
-      peer.say(welcome());
-      await peer.flood(pings, 64e6);
-      peer.reset();
-    };
-    const outcome = await sendTo(script, { files: large });
-    expectEnd(outcome, { what: "", script, error: "busy", connections: 2 });
-    expect(outcome.left).toEqual(names);
-  },
-);
 
 describe.concurrent("Cut answers", () => {
   const hello = welcome({ features: undefined, store: undefined });
