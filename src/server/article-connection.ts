@@ -138,7 +138,7 @@ export class ArticleConnection implements ConnectionHandler, ServerConnection {
 
   #setWaitingBytes(bytes: Uint8Array | undefined): void {
     this.#waitingBytes = bytes;
-    this.#server.setBufferedBytes(this, bytes?.length ?? 0);
+    this.#server.setBufferedBytes(this, bytes?.length ?? 0, true);
   }
 
   #receiveWaiting(): void {

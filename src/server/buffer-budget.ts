@@ -1,15 +1,21 @@
 /**
  * Limits the memory that peers hold together, such as incomplete messages, or data that slow
  * receivers have not read. Over the limit, the peer that has held data longest is disconnected.
+ * Peers whose data waits for the server's own work come last.
  */
 import { collectGarbage } from "../common/memory.ts";
 
 /** Buffers up to this size are not counted, because every connection may have one. */
 const uncountedBytes = 4096;
 
+interface Holding {
+  bytes: number;
+  isQueued: boolean;
+}
+
 export class BufferBudget<Owner> {
-  /** Counted bytes of each peer, in the order in which the peers began to be counted. */
-  readonly #owners = new Map<Owner, number>();
+  /** What each counted peer holds, in the order in which the peers began to be counted. */
+  readonly #holdings = new Map<Owner, Holding>();
   readonly #maxBytes: number;
   #totalBytes = 0;
   /** Bytes of disconnected peers since the last collection of garbage. */
@@ -23,25 +29,33 @@ export class BufferBudget<Owner> {
   /**
    * Sets the bytes that `owner` holds now.
    *
+   * @param isQueued whether the bytes wait for the server's own work
    * @returns peers to disconnect because the budget is exceeded, oldest first; they are no longer
    * counted
    */
-  update(owner: Owner, bytes: number): Owner[] {
-    const previousBytes = this.#owners.get(owner) ?? 0;
-    const countedBytes = bytes > uncountedBytes ? bytes : 0;
-    if (previousBytes === countedBytes) return [];
-    this.#totalBytes += countedBytes - previousBytes;
-    // `Map.set` keeps the position of an existing key.
-    if (countedBytes === 0) this.#owners.delete(owner);
-    else this.#owners.set(owner, countedBytes);
+  update(owner: Owner, bytes: number, isQueued = false): Owner[] {
+    const holding = this.#holdings.get(owner);
+    if (bytes <= uncountedBytes) {
+      if (holding !== undefined) this.remove(owner);
+      return [];
+    }
+    this.#totalBytes += bytes - (holding?.bytes ?? 0);
+    if (holding === undefined) this.#holdings.set(owner, { bytes, isQueued });
+    else Object.assign(holding, { bytes, isQueued });
     const evicted: Owner[] = [];
-    for (const oldest of this.#owners.keys()) {
-      if (this.#totalBytes <= this.#maxBytes) break;
+    while (this.#totalBytes > this.#maxBytes) {
+      const oldest = this.#oldest();
       evicted.push(oldest);
-      this.#evictedBytes += this.#owners.get(oldest)!;
+      this.#evictedBytes += this.#holdings.get(oldest)!.bytes;
       this.remove(oldest);
     }
     return evicted;
+  }
+
+  /** Returns the oldest peer, of those that are not queued if there is one. */
+  #oldest(): Owner {
+    for (const [owner, { isQueued }] of this.#holdings) if (!isQueued) return owner;
+    return this.#holdings.keys().next().value!;
   }
 
   /**
@@ -56,7 +70,7 @@ export class BufferBudget<Owner> {
 
   /** Stops counting `owner`. */
   remove(owner: Owner): void {
-    this.#totalBytes -= this.#owners.get(owner) ?? 0;
-    this.#owners.delete(owner);
+    this.#totalBytes -= this.#holdings.get(owner)?.bytes ?? 0;
+    this.#holdings.delete(owner);
   }
 }

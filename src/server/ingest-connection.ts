@@ -103,7 +103,7 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
         onFlushNeeded: () => {
           if (this.#isHandedOver) return;
           // The receiver may have processed buffered data meanwhile.
-          server.setBufferedBytes(this, this.#receiver.bufferedBytes);
+          this.#updateBufferedBytes();
           this.#resumeReading();
           server.flushLater(this);
         },
@@ -269,9 +269,14 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
     if (this.#pendingPing !== undefined) this.#lastDataAt = monotonicNow();
     this.#receiver.receive(chunk, monotonicNow());
     if (this.#receiver.isPaused || this.#backpressure.isBlocked) this.#pauseReading();
-    this.#server.setBufferedBytes(this, this.#receiver.bufferedBytes);
+    this.#updateBufferedBytes();
     if (this.#receiver.needsFlush) this.#server.flushLater(this);
     this.#flushOutput();
+  }
+
+  #updateBufferedBytes(): void {
+    const { bufferedBytes, isQueued } = this.#receiver;
+    this.#server.setBufferedBytes(this, bufferedBytes, isQueued);
   }
 
   /** Whether to flush now: the input was idle in this turn, or the receipt is due. */

@@ -38,8 +38,12 @@ export interface ServerContext {
   acquireSource(stream: string, source: string, owner: ServerConnection): void | Promise<void>;
   /** Releases a source, so that another sender can acquire it. */
   releaseSource(stream: string, source: string, owner: ServerConnection): void;
-  /** Sets the number of received bytes that a connection has buffered. */
-  setBufferedBytes(connection: ServerConnection, bytes: number): void;
+  /**
+   * Sets the number of received bytes that a connection has buffered.
+   *
+   * @param isQueued whether they wait for the server's own work, not for the client or another peer
+   */
+  setBufferedBytes(connection: ServerConnection, bytes: number, isQueued?: boolean): void;
   /** Sets the number of bytes held for a receiving client until it reads; 0 when it has. */
   setUnreadBytes(connection: ServerConnection, bytes: number): void;
   /** Flushes the store and calls `ack`, once `isFlushDue` is true. */

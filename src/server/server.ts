@@ -306,16 +306,18 @@ export class FrameServer implements Server, ServerContext {
     }
   }
 
-  setBufferedBytes(connection: ServerConnection, bytes: number): void {
+  setBufferedBytes(connection: ServerConnection, bytes: number, isQueued = false): void {
     const message =
       "The server's memory for incomplete messages is full, and this client has used it longest";
-    disconnectOldest(this.#bufferBudget, connection, bytes, message);
+    disconnect(this.#bufferBudget.update(connection, bytes, isQueued), message);
+    this.#bufferBudget.releaseEvicted();
   }
 
   setUnreadBytes(connection: ServerConnection, bytes: number): void {
     const message =
       "The server's memory for slow receivers is full, and this client has read nothing for longest";
-    disconnectOldest(this.#unreadBudget, connection, bytes, message);
+    disconnect(this.#unreadBudget.update(connection, bytes), message);
+    this.#unreadBudget.releaseEvicted();
   }
 
   acquireSource(stream: string, source: string, owner: ServerConnection): void | Promise<void> {
@@ -453,17 +455,9 @@ export class FrameServer implements Server, ServerContext {
   }
 }
 
-/** Sets what a connection holds, and disconnects others while the budget is exceeded. */
-function disconnectOldest(
-  budget: BufferBudget<ServerConnection>,
-  connection: ServerConnection,
-  bytes: number,
-  message: string,
-): void {
-  for (const oldest of budget.update(connection, bytes)) {
-    oldest.fail(new FramesError("full", message));
-  }
-  budget.releaseEvicted();
+/** Disconnects clients that hold too much memory. */
+function disconnect(connections: readonly ServerConnection[], message: string): void {
+  for (const connection of connections) connection.fail(new FramesError("full", message));
 }
 
 /** Strips the port from a peer's address. The address of an HTTP client has no port. */

@@ -53,6 +53,7 @@ export class Receiver implements MessageHandler {
   #helloBytes = 0;
   /** Work that must end before the next message is processed. */
   #waitCount = 0;
+  #isWaitingForSource = false;
   readonly #rateLimiter: RateLimiter;
   #outgoing: Uint8Array[] = [];
   #phase: Phase = "handshake";
@@ -140,6 +141,11 @@ export class Receiver implements MessageHandler {
   /** Whether the caller must stop reading from the sender. */
   get isPaused(): boolean {
     return this.#waitCount > 0 || this.#rateLimiter.isOverLimit;
+  }
+
+  /** Whether buffered bytes wait for work of this end, and not for a peer. */
+  get isQueued(): boolean {
+    return this.#waitCount > 0 && !this.#isWaitingForSource;
   }
 
   /** The sources declared on this connection now. */
@@ -472,8 +478,9 @@ export class Receiver implements MessageHandler {
       if (!this.#isStopped) return this.#sources.declare(id, stream, declaration);
       this.#events.releaseSource?.(stream, declaration.name);
     };
-    if (acquired instanceof Promise) this.#waitFor(acquired.then(declare));
-    else declare();
+    if (!(acquired instanceof Promise)) return void declare();
+    this.#isWaitingForSource = true;
+    this.#waitFor(acquired.then(declare), () => (this.#isWaitingForSource = false));
   }
 
   #onLost(id: number, body: ControlBodies[typeof MessageType.lost]): void {
