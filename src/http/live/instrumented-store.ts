@@ -62,14 +62,10 @@ export class InstrumentedStore implements FrameStore {
 class InstrumentedSource implements SourceStore {
   readonly #store: SourceStore;
   readonly #recorder: SourceRecorder;
-  readonly readStored?: (offered: OfferedFrame, run: RunSlice) => Promise<void>;
 
   constructor(store: SourceStore, recorder: SourceRecorder) {
     this.#store = store;
     this.#recorder = recorder;
-    if (store.readStored !== undefined) {
-      this.readStored = (offered, run) => store.readStored!(offered, run);
-    }
   }
 
   begin(description: FrameDescription): FrameWriter {
@@ -85,6 +81,10 @@ class InstrumentedSource implements SourceStore {
         this.#recorder.recordUnsent(sequence, sequence);
     }
     return statuses;
+  }
+
+  async readStored(offered: OfferedFrame, run: RunSlice): Promise<void> {
+    await this.#store.readStored?.(offered, run);
   }
 
   recordLoss(first: number, last: number, error: FramesError, name?: string): void {

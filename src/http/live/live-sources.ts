@@ -43,20 +43,46 @@ class SenderStats {
   bytes = 0;
   readonly sources = new Set<string>();
   readonly since: number;
-  readonly sender: ConnectedSender | undefined;
+  readonly sender: ConnectedSender;
 
-  constructor(sender: ConnectedSender | undefined, since: number) {
+  constructor(sender: ConnectedSender, since: number) {
     this.sender = sender;
     this.since = since;
   }
 }
 
-/** Records what happens to the frames of one source. */
-export interface SourceRecorder {
-  /** Called for each stored frame. */
-  recordStored(frame: FrameDescription, crc32: number): void;
-  /** Called for numbers that will not arrive: already stored, or lost if `error` is given. */
-  recordUnsent(first: number, last: number, error?: FramesError): void;
+/**
+ * Records what happens to the frames of one source. It keeps no statistics, so that those of a source
+ * that is forgotten take no memory.
+ */
+export class SourceRecorder {
+  readonly #liveSources: LiveSources;
+  readonly #info: SourceInfo;
+
+  constructor(liveSources: LiveSources, info: SourceInfo) {
+    this.#liveSources = liveSources;
+    this.#info = info;
+  }
+
+  /** Records a stored frame. */
+  recordStored(frame: FrameDescription, crc32: number): void {
+    const { stream, source, session } = this.#info;
+    const { now } = this.#liveSources;
+    const sender = this.#liveSources.senderOf(session, source);
+    if (sender !== undefined) {
+      sender.frames++;
+      sender.bytes += frame.size;
+    }
+    this.#liveSources.getOrCreate(stream, source).recordStored(this.#info, frame, crc32, now);
+  }
+
+  /** Records numbers that will not arrive: already stored, or lost if `error` is given. */
+  recordUnsent(first: number, last: number, error?: FramesError): void {
+    const { stream, source, session } = this.#info;
+    this.#liveSources.senderOf(session, source);
+    const stats = this.#liveSources.getOrCreate(stream, source);
+    stats.recordUnsent(session, first, last, error !== undefined);
+  }
 }
 
 export class LiveSources {
@@ -82,34 +108,19 @@ export class LiveSources {
 
   /** Returns a recorder for a source. The source is listed once it has recorded something. */
   recorder(info: SourceInfo): SourceRecorder {
-    const { stream, source, session } = info;
-    let stats: SourceStats | undefined;
-    let senderStats: SenderStats | undefined;
-    const attach = () => {
-      senderStats ??= this.#senderStats(session);
-      if (senderStats.sources.size < maxSourcesPerSender) senderStats.sources.add(source);
-      return (stats = this.#statsFor(stream, source));
-    };
-    return {
-      recordStored: (frame, crc32) => {
-        const current = stats === undefined || stats.isEvicted ? attach() : stats;
-        current.recordStored(info, frame, crc32, this.#clock());
-        senderStats!.frames++;
-        senderStats!.bytes += frame.size;
-      },
-      recordUnsent: (first, last, error) =>
-        attach().recordUnsent(session, first, last, error !== undefined),
-    };
+    return new SourceRecorder(this, info);
   }
 
-  #senderStats(session: string): SenderStats {
-    const existing = this.#senders.get(session);
-    if (existing !== undefined) return existing;
-    // The sender's identity is unknown, so it is counted but not listed.
-    return new SenderStats(undefined, this.#clock());
+  /** Returns the counters of the sender of a session, which then lists the source. */
+  senderOf(session: string, source: string): SenderStats | undefined {
+    const sender = this.#senders.get(session);
+    if (sender !== undefined && sender.sources.size < maxSourcesPerSender)
+      sender.sources.add(source);
+    return sender;
   }
 
-  #statsFor(stream: string, source: string): SourceStats {
+  /** Returns a source's statistics, creating them if nothing has arrived yet. */
+  getOrCreate(stream: string, source: string): SourceStats {
     const existing = this.get(stream, source);
     if (existing !== undefined) return existing;
     if (this.#sourceCount >= maxLiveSources) this.#evictOldest();
@@ -154,7 +165,7 @@ export class LiveSources {
   /** Called when the sender at this address has disconnected. */
   onDisconnected(peer: string, session: string): void {
     // Another connection may have taken the session over.
-    if (this.#senders.get(session)?.sender?.peer === peer) this.#senders.delete(session);
+    if (this.#senders.get(session)?.sender.peer === peer) this.#senders.delete(session);
   }
 
   /** Connected senders. */
@@ -175,11 +186,6 @@ export class LiveSources {
         },
       ];
     });
-  }
-
-  /** Returns a source's statistics, creating them if nothing has arrived yet. */
-  getOrCreate(stream: string, source: string): SourceStats {
-    return this.#statsFor(stream, source);
   }
 
   /**

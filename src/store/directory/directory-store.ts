@@ -33,7 +33,7 @@ import { DirectoryContents } from "./directory-contents.ts";
 import { StoreLock } from "../lock.ts";
 import { checkPathPart, sourceFolderPath } from "../name-rules.ts";
 import { isEarlierVersion, mayReplaceOthers, pendingStatuses } from "../conflict.ts";
-import { type FrameDestination, PartialFile } from "./partial-file.ts";
+import { flushExisting, type FrameDestination, PartialFile } from "./partial-file.ts";
 import { recover, type Recovery } from "./recovery.ts";
 import { FrameDeleter } from "./frame-deleter.ts";
 import { type RetentionLimit, Retention } from "./retention.ts";
@@ -90,6 +90,7 @@ export class DirectoryStore implements FrameStore {
   /** Inode of the journal when it was opened. Another inode means that the store was removed. */
   readonly #journalInode: number;
   readonly #openFiles = new OpenFileLimit(openFileShares().frames);
+  readonly #context: DirectoryContext;
   #areFoldersSynced = false;
   #partialCount = 0;
   #running: Promise<void> | undefined;
@@ -135,6 +136,11 @@ export class DirectoryStore implements FrameStore {
       );
       this.#nameIndex = new NameIndex(this.journal, options.portableNames, options.clock);
       this.#commitBatch = new CommitBatch(this.journal, this.#partialFolder.path);
+      this.#context = {
+        freeSpace: this.#freeSpace,
+        nextPartialPath: () => this.#nextPartialPath(),
+        commitBatch: this.#commitBatch,
+      };
       const deleter = new FrameDeleter(this.location, this.#nameIndex);
       deleter.complete();
       this.retention = this.#createRetention(deleter, options);
@@ -244,16 +250,9 @@ export class DirectoryStore implements FrameStore {
       folder,
       nameIndex: this.#nameIndex,
       openFiles: this.#openFiles,
-      placeLater: (file: PartialFile, crc: number) => this.#commitBatch.add(file, crc),
-      onExisting: (path: string) => {
-        if (durable) this.#commitBatch.addExisting(folder, path);
-      },
+      batch: this.#commitBatch,
     };
-    return new DirectorySourceStore(destination, {
-      freeSpace: this.#freeSpace,
-      nextPartialPath: () => this.#nextPartialPath(),
-      completeReplacements: () => this.#commitBatch.completeReplacements(),
-    });
+    return new DirectorySourceStore(destination, this.#context);
   }
 
   /**
@@ -373,8 +372,7 @@ interface DirectoryContext {
   readonly freeSpace: FreeSpace;
   /** Returns a new path for an unfinished frame. */
   nextPartialPath(): string;
-  /** Gives each name the row of its bytes after a failed commit. */
-  completeReplacements(): void;
+  readonly commitBatch: CommitBatch;
 }
 
 /** Stores the frames of one source in one session. */
@@ -406,7 +404,7 @@ class DirectorySourceStore implements SourceStore {
   #begin(description: FrameDescription): FrameWriter {
     const { sourceInfo, folder, nameIndex } = this.#destination;
     const { name, size } = description;
-    this.#context.completeReplacements();
+    this.#context.commitBatch.completeReplacements();
     checkPathPart(name, nameIndex.isPortable);
     const stored = nameIndex.journal.find(sourceInfo.stream, sourceInfo.source, name);
     const isOwn = stored !== null && isEarlierVersion(stored, sourceInfo, description);
@@ -427,7 +425,7 @@ class DirectorySourceStore implements SourceStore {
   }
 
   compare(offered: readonly OfferedFrame[]): OfferStatus[] {
-    this.#context.completeReplacements();
+    this.#context.commitBatch.completeReplacements();
     this.#readBudget = readBuffer.length;
     const { root, nameIndex } = this.#destination;
     try {
@@ -530,7 +528,7 @@ class DirectorySourceStore implements SourceStore {
         if (checksum === undefined) return undefined;
         if (checksum !== stored.crc32) return mismatch;
       }
-      this.#destination.onExisting(path);
+      flushExisting(this.#destination, path);
       nameIndex.confirm(sourceInfo, offered, stored);
       return "stored";
     }
@@ -538,7 +536,7 @@ class DirectorySourceStore implements SourceStore {
     // that.
     const isOwn = stored.session === sourceInfo.session && stored.seq === offered.sequence;
     if (sourceInfo.resendRemoved === true && !isOwn) return "wanted";
-    this.#destination.onExisting(path);
+    flushExisting(this.#destination, path);
     return "removed";
   }
 
@@ -578,7 +576,7 @@ class DirectorySourceStore implements SourceStore {
       folder.storePathOf(name),
       nameIndex.row(sourceInfo, { ...offered, metadata: "" }, crc32),
     );
-    this.#destination.onExisting(path);
+    flushExisting(this.#destination, path);
     return "stored";
   }
 

@@ -7,7 +7,7 @@ import {
   movedAwayOutcome,
   type StoredFrameInfo,
 } from "../conflict.ts";
-import type { FrameDestination } from "./partial-file.ts";
+import { flushExisting, type FrameDestination } from "./partial-file.ts";
 import { toStoreError } from "./store-error.ts";
 
 /**
@@ -41,7 +41,7 @@ export class ExistingFileWriter implements FrameWriter {
   }
 
   #finish(crc: number): Outcome {
-    const { sourceInfo, folder, nameIndex, onExisting } = this.#destination;
+    const { sourceInfo, folder, nameIndex } = this.#destination;
     const { name, sequence } = this.#description;
     nameIndex.markAccounted(sourceInfo, sequence);
     if (!hasSameBytes(this.#stored, this.#description, crc)) return conflictError();
@@ -54,7 +54,7 @@ export class ExistingFileWriter implements FrameWriter {
     }
     const path = folder.pathOf(name);
     if (mayDelete && !(kind === "file" && isIntact(path, this.#stored))) return conflictError();
-    if (kind === "file") onExisting(path);
+    if (kind === "file") flushExisting(this.#destination, path);
     nameIndex.confirm(sourceInfo, this.#description, this.#stored);
     return "present";
   }

@@ -39,17 +39,21 @@ export interface FrameDestination {
   readonly nameIndex: NameIndex;
   /** Limits the open files of all unfinished frames. */
   readonly openFiles: OpenFileLimit;
-  /** Adds a frame to the next batch commit. */
-  readonly placeLater: PlaceLater;
-  /**
-   * Called for an existing file with the same frame. The file must be on the disk at the next
-   * flush.
-   */
-  onExisting(path: string): void;
+  readonly batch: FrameBatch;
 }
 
-/** Places a complete frame at the next flush of the store. */
-export type PlaceLater = (file: PartialFile, crc: number) => Promise<Outcome>;
+/** What the next flush of the store commits. */
+export interface FrameBatch {
+  /** Adds a complete frame, which gets its final name then. */
+  add(file: PartialFile, crc: number): Promise<Outcome>;
+  /** Adds an existing file, which must be on the disk then. */
+  addExisting(folder: StoreFolder, path: string): void;
+}
+
+/** Adds an existing file with the same frame to the next flush, if that is to be durable. */
+export function flushExisting({ sourceInfo, batch, folder }: FrameDestination, path: string): void {
+  if (sourceInfo.durable === true) batch.addExisting(folder, path);
+}
 
 /**
  * Result of placing a frame. It has its final name and needs a row, or must replace another frame,
@@ -155,7 +159,7 @@ export class PartialFile implements FrameWriter, OpenFile {
 
   finish(crc: number): Outcome | Promise<Outcome> {
     const { captured } = this.description;
-    const { sourceInfo, placeLater } = this.destination;
+    const { sourceInfo, batch } = this.destination;
     try {
       const file = this.#open();
       const seconds = Number(captured) / 1e9;
@@ -164,7 +168,7 @@ export class PartialFile implements FrameWriter, OpenFile {
       futimesSync(file, time, time);
       this.#closeAndRelease();
       this.#checkClosed();
-      if (sourceInfo.durable === true || this.#mayReplace) return placeLater(this, crc);
+      if (sourceInfo.durable === true || this.#mayReplace) return batch.add(this, crc);
       const placement = this.place(crc, this.#findStoredMeanwhile());
       // Only a frame that may replace another gets such a placement, and those are placed by the
       // batch.
@@ -225,7 +229,7 @@ export class PartialFile implements FrameWriter, OpenFile {
         return { outcome: movedAwayOutcome(sourceInfo, isOwn, mayDelete), row: undefined };
       }
       if (isStored) {
-        this.destination.onExisting(path);
+        flushExisting(this.destination, path);
         this.destination.nameIndex.confirm(sourceInfo, this.description, stored);
       }
       return { outcome: isStored ? "present" : conflictError(), row: undefined };
@@ -258,7 +262,7 @@ export class PartialFile implements FrameWriter, OpenFile {
       this.#markAccounted();
       return { outcome: conflictError(), row: undefined };
     }
-    this.destination.onExisting(path);
+    flushExisting(this.destination, path);
     return { outcome: "present", row: this.#row(crc) };
   }
 
