@@ -1,4 +1,5 @@
 /** Builds HTTP responses and adds the headers that all of them have. */
+import { countGarbage } from "../common/memory.ts";
 import { type ErrorName, FramesError } from "../errors.ts";
 import { redact, safeJson } from "../safe-text.ts";
 
@@ -36,10 +37,26 @@ export function jsonResponse(
   status = 200,
   headers: Record<string, string> = {},
 ): Response {
-  return new Response(toJson(value), {
-    status,
-    headers: { "Content-Type": "application/json; charset=utf-8", ...headers },
-  });
+  return jsonTextResponse(toJson(value), status, headers);
+}
+
+/** Creates a response of JSON text. */
+export function jsonTextResponse(
+  json: string,
+  status = 200,
+  headers: Record<string, string> = {},
+): Response {
+  const contentType = "application/json; charset=utf-8";
+  return textResponse(json, status, { "Content-Type": contentType, ...headers });
+}
+
+/** Bytes of objects that a byte of a long list leaves behind, about. */
+const garbagePerByte = 10;
+
+/** Creates a response of text that was made for it. */
+export function textResponse(text: string, status: number, headers: Record<string, string>) {
+  countGarbage(garbagePerByte * text.length);
+  return new Response(text, { status, headers });
 }
 
 /** Serializes a value as JSON without secrets in its messages. BigInt values become strings. */

@@ -4,7 +4,7 @@ import type { FrameRecord, JournalPosition } from "../../store/journal/journal-r
 import type { RunSlice } from "../../frame.ts";
 import type { SourceTotal } from "../../store/journal/source-totals.ts";
 import type { GapPosition } from "../../store/journal/gap-index.ts";
-import { jsonResponse, notFound } from "../responses.ts";
+import { jsonResponse, jsonTextResponse, notFound, toJson } from "../responses.ts";
 import { canReadProblem } from "./events.ts";
 import type { RouteRequest } from "../request.ts";
 import type { HttpContext } from "../context.ts";
@@ -94,45 +94,50 @@ async function handleStreams(req: RouteRequest, context: HttpContext): Promise<R
       (name) => (after === null || name > after) && req.principal.canRead(name),
     ),
   );
-  const streams: StreamJson[] = [];
+  const streams: string[] = [];
   let sourceCount = 0;
   for (const name of names.slice(0, limit)) {
     if (sourceCount >= maxListedSources) break;
     const stream = await streamJson(req, context, name);
-    streams.push(stream);
-    sourceCount += stream.sources.length;
+    streams.push(stream.json);
+    sourceCount += stream.sourceCount;
   }
-  const isMore = names.length > streams.length;
-  return jsonResponse({ streams, next: isMore ? streams.at(-1)!.name : null });
+  const next = names.length > streams.length ? names[streams.length - 1]! : null;
+  return jsonTextResponse(`{"streams":[${streams.join(",")}],"next":${toJson(next)}}`);
 }
 
 async function handleStream(req: RouteRequest, context: HttpContext, name: string) {
   await context.refresh();
   if (!context.streams.includes(name)) throw notFound(`There is no stream ${name}`);
-  return jsonResponse(await streamJson(req, context, name));
+  return jsonTextResponse((await streamJson(req, context, name)).json);
 }
 
-/** Describes a stream and those of its sources that the client may read. */
+/**
+ * Describes a stream and those of its sources that the client may read, as JSON. Each
+ * source becomes text at once, because a hundred lists of objects would take much memory.
+ */
 async function streamJson({ principal, run }: RouteRequest, context: HttpContext, stream: string) {
   const { reader, status } = context;
   const totals = await run(() =>
     context.sourcesOf(stream).filter(({ source }) => principal.canRead(stream, source)),
   );
-  const sourceJson = ({ source: name, frames, bytes, lost }: SourceTotal) => ({
-    name,
-    frames,
-    bytes,
-    lost,
-    firstCaptured: reader.oldest(stream, name)?.captured ?? null,
-    lastCaptured: reader.newest(stream, name)?.captured ?? null,
-    live: status.liveSourceState(stream, name),
-  });
-  const sources = await mapInSlices(totals.slice(0, maxListedSources), sourceJson, run);
-  const otherSources = totals.length - sources.length;
-  return { name: stream, sources, ...(otherSources > 0 && { otherSources }) };
+  const sourceJson = ({ source: name, frames, bytes, lost }: SourceTotal) =>
+    toJson({
+      name,
+      frames,
+      bytes,
+      lost,
+      firstCaptured: reader.oldest(stream, name)?.captured ?? null,
+      lastCaptured: reader.newest(stream, name)?.captured ?? null,
+      live: status.liveSourceState(stream, name),
+    });
+  const listed = totals.slice(0, maxListedSources);
+  const sources = await mapInSlices(listed, sourceJson, run);
+  const otherCount = totals.length - listed.length;
+  const others = otherCount > 0 ? `,"otherSources":${otherCount}` : "";
+  const json = `{"name":${toJson(stream)},"sources":[${sources.join(",")}]${others}}`;
+  return { json, sourceCount: listed.length };
 }
-
-type StreamJson = Awaited<ReturnType<typeof streamJson>>;
 
 /** Maps a list, a few look-ups in the journal for each item, in slices of work. */
 async function mapInSlices<T, U>(

@@ -1,6 +1,7 @@
 /** `/metrics`: Prometheus text format 0.0.4. */
 import { printable } from "../../safe-text.ts";
 import type { RouteRequest } from "../request.ts";
+import { textResponse } from "../responses.ts";
 import type { HttpContext } from "../context.ts";
 import { delayBucketsSeconds, type SourceStats } from "../live/source-stats.ts";
 import { streamClientKinds } from "../stream-clients.ts";
@@ -52,7 +53,7 @@ export function escapeLabel(text: string): string {
 export async function handleMetrics(req: RouteRequest, context: HttpContext): Promise<Response> {
   await context.refresh();
   const text = await req.run(() => metricsText(req, context));
-  return new Response(text, { headers });
+  return textResponse(text, 200, headers);
 }
 
 function metricsText(req: RouteRequest, context: HttpContext): string {
