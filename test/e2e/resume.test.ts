@@ -222,10 +222,11 @@ describe.concurrent("frames send reconnects", () => {
   test("frames send resumes if it alone detects a silent link, because the newer connection wins", async () => {
     await withServer(async (server) => {
       using link = await relayTo(server, { rate: 10_000_000 });
-      using sender = launch([...words(link.to), "--timeout", "2"]);
+      // A busy machine alone must not take as long.
+      using sender = launch([...words(link.to), "--timeout", "6"]);
       await until("the first frames", () => link.relay.bytes > 4_000_000);
       link.relay.freeze();
-      await until("the sender's notice", () => sender.stderr().includes("silent for 2 s"));
+      await until("the sender's notice", () => sender.stderr().includes("silent for 6 s"));
       // The server would keep the old connection for 30 s, and the new one must not wait for that.
       expect(server.stdout()).not.toContain('"failed"');
       link.relay.thaw();
