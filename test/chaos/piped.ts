@@ -72,12 +72,17 @@ export class PipedFrames extends Scenario {
     await sender.endInput();
   }
 
-  /** Returns a grey picture of one line. A shorter one could equal another. */
+  /** Returns a grey picture of one line, whose checksum no earlier one has. */
   #makeImage(): Uint8Array {
-    const pixels = this.makeContent(16 + this.pickSize());
-    const image = Buffer.concat([Buffer.from(`P5 ${pixels.length} 1 255\n`), pixels]);
-    this.#indexes.set(crc32(image), this.#indexes.size);
-    return image;
+    for (;;) {
+      const pixels = this.makeContent(16 + this.pickSize());
+      const image = Buffer.concat([Buffer.from(`P5 ${pixels.length} 1 255\n`), pixels]);
+      const checksum = crc32(image);
+      // Of 14,000 random pictures, two have the same checksum in one of 45 runs.
+      if (this.#indexes.has(checksum)) continue;
+      this.#indexes.set(checksum, this.#indexes.size);
+      return image;
+    }
   }
 
   override onLine(line: string): void {
