@@ -95,7 +95,7 @@ export function listen(
   };
   /**
    * Gives the place of a connection to another. Only the oldest of too many such connections is cut
-   * off, because a peer that is cut off cannot know that it may try again.
+   * off, because one that is cut off in its TLS handshake cannot be told that it may try again.
    */
   const leave = (socket: Socket<Connection | undefined>) => {
     pending.remove(socket);
@@ -109,7 +109,8 @@ export function listen(
     if (leaving.size <= maxLeaving && openCount <= maxOpen + shares.leaving) return;
     leaving.delete(oldest);
     if (handshakeTimers.has(oldest)) reject(oldest, evictionError());
-    else oldest.terminate();
+    // The system goes on to deliver what the peer was told. A reset would make the peer lose it.
+    else oldest.close();
   };
   const clearHandshakeTimer = (socket: Socket<Connection | undefined>) => {
     clearTimeout(handshakeTimers.get(socket));

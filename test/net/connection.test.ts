@@ -627,61 +627,105 @@ for (const isSecure of [false, true]) {
   test.skipIf(process.platform !== "linux")(
     `a full listener ${isSecure ? "with TLS " : ""}tells each of several new connections so, and resets none`,
     async () => {
-      const source = (path: string) => JSON.stringify(`${import.meta.dir}/../../src/${path}`);
-      const program = `
-        import { generateKeyPairSync } from "node:crypto";
-        import { listen } from ${source("net/listen.ts")};
-        import { makeCertificate } from ${source("auth/certificate.ts")};
-        const nothing = () => {};
-        const say = (connection, text) => {
-          connection.send(new TextEncoder().encode(text));
-          connection.finish();
-        };
-        const accept = (peer, isFull) => {
-          let own;
-          return {
-            tickIntervalMs: 1000, onDrain: nothing, onEnd: nothing, tick: nothing, onClose: nothing,
-            onOpen(connection) {
-              own = connection;
-              if (isFull) say(connection, "full");
-            },
-            // A client that says something is identified.
-            onData() { own.markIdentified(); own.send(new TextEncoder().encode("welcome")); },
-            fail: () => say(own, "full"),
-          };
-        };
-        const tls = ${isSecure} ? {
-          certificate: makeCertificate(
-            generateKeyPairSync("ec", { namedCurve: "P-256" }), new Uint8Array(16), new Date(),
-          ),
-          handshakeTimeoutMs: 60_000,
-          onHandshakeFailed: nothing,
-        } : undefined;
-        console.log(listen({ host: "127.0.0.1", port: 0 }, accept, tls).address.port);`;
-      const limited = ["sh", "-c", 'ulimit -n 160 && exec "$0" -e "$1"', process.execPath, program];
-      const { port } = await startChild(limited);
-      /** Connects, says something, and returns the answer. */
-      const visit = async (): Promise<string> => {
-        const answer = Promise.withResolvers<string>();
-        const socket = await Bun.connect({
-          hostname: "127.0.0.1",
-          port,
-          ...(isSecure ? { tls: { rejectUnauthorized: false } } : {}),
-          socket: {
-            open: (opened) => void (isSecure || opened.write("hello")),
-            handshake: (opened) => void opened.write("hello"),
-            data: (_, chunk) => answer.resolve(new TextDecoder().decode(chunk)),
-            close: (_, error) => answer.resolve(`closed ${error}`),
-          },
-        });
-        cleanups.push(() => socket.terminate());
-        return await answer.promise;
-      };
-      for (let index = 0; index < 80; index++) expect(await visit()).toBe("welcome");
-      const visits = Array.from({ length: 12 }, visit);
+      const port = await startLimitedListener(isSecure);
+      for (let index = 0; index < 80; index++) expect(await visit(port, isSecure)).toBe("welcome");
+      const visits = Array.from({ length: 12 }, () => visit(port, isSecure));
       expect(await Promise.all(visits)).toEqual(visits.map(() => "full"));
     },
   );
+}
+
+test.skipIf(process.platform !== "linux")(
+  "a full listener says so to clients that read only after it has closed their connections",
+  async () => {
+    const port = await startLimitedListener(false);
+    for (let index = 0; index < 80; index++) expect(await visit(port, false)).toBe("welcome");
+    // A busy client: its connections are open before its event loop runs again.
+    const program = `
+      import { readSync, writeSync } from "node:fs";
+      const connecting = Array.from({ length: 30 }, () => {
+        const answer = Promise.withResolvers();
+        const socket = {
+          open: (opened) => opened.write("hello"),
+          data: (_, chunk) => answer.resolve(new TextDecoder().decode(chunk)),
+        };
+        const options = { hostname: "127.0.0.1", port: ${port}, socket };
+        return Bun.connect(options).then(() => answer.promise, (error) => error.code);
+      });
+      writeSync(1, "connecting\\n");
+      readSync(0, new Uint8Array(1));
+      console.log(JSON.stringify(await Promise.all(connecting)));
+      process.exit();`;
+    const child = Bun.spawn([process.execPath, "-e", program], {
+      ...{ env: environment(), stdin: "pipe", stdout: "pipe", stderr: "inherit" },
+    });
+    cleanups.push(() => child.kill("SIGKILL"));
+    const lines = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
+    expect((await lines.read()).value).toBe("connecting\n");
+    // The listener accepts this connection after those.
+    expect(await visit(port, false)).toBe("full");
+    child.stdin.write("\n");
+    await child.stdin.end();
+    expect(JSON.parse((await lines.read()).value!)).toEqual(Array(30).fill("full"));
+  },
+);
+
+/**
+ * Starts a process that listens on loopback and has places for 80 connections. It says `full` to
+ * others, and `welcome` to a client that says something.
+ */
+async function startLimitedListener(isSecure: boolean): Promise<number> {
+  const source = (path: string) => JSON.stringify(`${import.meta.dir}/../../src/${path}`);
+  const program = `
+    import { generateKeyPairSync } from "node:crypto";
+    import { listen } from ${source("net/listen.ts")};
+    import { makeCertificate } from ${source("auth/certificate.ts")};
+    const nothing = () => {};
+    const say = (connection, text) => {
+      connection.send(new TextEncoder().encode(text));
+      connection.finish();
+    };
+    const accept = (peer, isFull) => {
+      let own;
+      return {
+        tickIntervalMs: 1000, onDrain: nothing, onEnd: nothing, tick: nothing, onClose: nothing,
+        onOpen(connection) {
+          own = connection;
+          if (isFull) say(connection, "full");
+        },
+        // A client that says something is identified.
+        onData() { own.markIdentified(); own.send(new TextEncoder().encode("welcome")); },
+        fail: () => say(own, "full"),
+      };
+    };
+    const tls = ${isSecure} ? {
+      certificate: makeCertificate(
+        generateKeyPairSync("ec", { namedCurve: "P-256" }), new Uint8Array(16), new Date(),
+      ),
+      handshakeTimeoutMs: 60_000,
+      onHandshakeFailed: nothing,
+    } : undefined;
+    console.log(listen({ host: "127.0.0.1", port: 0 }, accept, tls).address.port);`;
+  const limited = ["sh", "-c", 'ulimit -n 160 && exec "$0" -e "$1"', process.execPath, program];
+  return (await startChild(limited)).port;
+}
+
+/** Connects, says something, and returns the answer. */
+async function visit(port: number, isSecure: boolean): Promise<string> {
+  const answer = Promise.withResolvers<string>();
+  const socket = await Bun.connect({
+    hostname: "127.0.0.1",
+    port,
+    ...(isSecure ? { tls: { rejectUnauthorized: false } } : {}),
+    socket: {
+      open: (opened) => void (isSecure || opened.write("hello")),
+      handshake: (opened) => void opened.write("hello"),
+      data: (_, chunk) => answer.resolve(new TextDecoder().decode(chunk)),
+      close: (_, error) => answer.resolve(`closed ${error}`),
+    },
+  });
+  cleanups.push(() => socket.terminate());
+  return await answer.promise;
 }
 
 /** Starts a process that prints the port on which it listens, and then other lines. */
