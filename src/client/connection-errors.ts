@@ -27,8 +27,8 @@ export function closedEarlyError(peer: string, isWelcomed: boolean, verb: string
 }
 
 /** Returns the error for a connection that failed in the network. */
-export function brokenError(peer: string, { message }: FramesError): FramesError {
-  return new FramesError("network", `The connection to ${peer} broke: ${message}`);
+export function brokenError(peer: string, { message, cause }: FramesError): FramesError {
+  return new FramesError("network", `The connection to ${peer} broke: ${message}`, { cause });
 }
 
 /**

@@ -1,6 +1,6 @@
 /** Reconnects to a server: back-off, choice between several keys, and giving up. */
 import type { Key } from "../auth/key.ts";
-import { FramesError } from "../errors.ts";
+import { FramesError, systemCode } from "../errors.ts";
 import { type Address, formatAddress } from "../net/address.ts";
 import { monotonicNow } from "../common/clock.ts";
 
@@ -33,7 +33,10 @@ const maxDelayMs = 30_000;
 /** Maximum pause of live sessions (SPEC section 7), because captured frames go stale meanwhile. */
 const maxLiveDelayMs = 500;
 
-/** The third error that a flipped bit may cause is final, without progress (SPEC section 7). */
+/**
+ * The third error that a flipped bit may cause is final, without progress (SPEC section 7). So is
+ * the third reset before a server has answered.
+ */
 const maxSuspectErrors = 3;
 
 /** Errors that concern one key, so the next key may be accepted. */
@@ -41,6 +44,14 @@ const keyErrors = new Set(["not-let-in", "key-revoked", "wrong-role", "wrong-str
 
 /** Errors that only a frames server causes, so they are retried even before the first WELCOME. */
 const serverErrors = new Set(["store", "stopping", "full", "damaged"]);
+
+/**
+ * Returns whether the peer reset the connection. A frames server does that to a TLS handshake when
+ * it has too many connections to say so.
+ */
+function isReset(error: FramesError): boolean {
+  return systemCode(error.cause) === "ECONNRESET";
+}
 
 const newSessionMessage =
   "Another key began this session, so a new session sends what is not confirmed yet";
@@ -54,7 +65,7 @@ export class Reconnector {
   #isInterrupted = false;
   #endDelay: () => void = () => {};
   #retries = 0;
-  /** Whether a server has sent WELCOME, or none is needed for a retry. */
+  /** Whether a frames server has answered, or none is needed for a retry. */
   #isAccepted: boolean;
   /** Pauses, and errors that a flipped bit may cause, since frames were last settled. */
   #delaysSinceProgress = 0;
@@ -183,8 +194,11 @@ export class Reconnector {
     if (this.#isInterrupted && retry !== undefined) {
       throw new FramesError("interrupted", `Interrupted: ${error.message}`);
     }
-    if (retry === undefined || !(this.#isAccepted || serverErrors.has(code))) throw error;
-    if (retry === "three-times" && ++this.#suspectErrors >= maxSuspectErrors) throw error;
+    if (serverErrors.has(code)) this.#isAccepted = true;
+    const isUnexplained = !this.#isAccepted && isReset(error);
+    if (retry === undefined || !(this.#isAccepted || isUnexplained)) throw error;
+    const isSuspect = isUnexplained || retry === "three-times";
+    if (isSuspect && ++this.#suspectErrors >= maxSuspectErrors) throw error;
     return error;
   }
 

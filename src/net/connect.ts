@@ -74,7 +74,9 @@ export async function connect(
           const isOldTls = error instanceof FramesError && error.code === "plaintext";
           const isNotTls = isOldTls || systemCode(handshakeError) === "EPROTO";
           ready.reject(
-            isNotTls ? noTlsError(error, addressText) : handshakeClosedError(error, addressText),
+            isNotTls
+              ? noTlsError(error, addressText)
+              : handshakeClosedError(handshakeError ?? error, addressText),
           );
           socket.terminate();
         }
