@@ -1,12 +1,13 @@
 /** Errors of a client's connection, with the server's address and a hint for the user. */
 import { FramesError } from "../errors.ts";
+import { handshakeTimeoutMs } from "../protocol/keepalive.ts";
 
 /** First byte of the alert that a TLS server sends in reply to plain text (RFC 8446, 5.1). */
 const tlsAlertType = 21;
 
 const keyHint = "on the server run frames key, then paste its output here into frames key save";
 
-const timeoutHint = "check the address and the network, or give more time with --timeout";
+const timeoutHint = "check the address and the network";
 
 /** Returns `no-key` if the server's first bytes are a TLS alert: it requires TLS, and so a key. */
 export function keyRequiredError(first: Uint8Array, peer: string): FramesError | undefined {
@@ -34,13 +35,13 @@ export function brokenError(peer: string, { message, cause }: FramesError): Fram
 /**
  * Turns a protocol error into an error for the user, and one for the server (ERROR).
  *
- * @param hasKey whether the client proved a key
+ * @param client whether it proved a key and got WELCOME, and its timeout in milliseconds
  * @returns `wireError` is undefined if the server needs no ERROR of its own
  */
 export function translateError(
   error: FramesError,
   peer: string,
-  hasKey: boolean,
+  client: { readonly hasKey: boolean; readonly isWelcomed: boolean; readonly timeoutMs: number },
 ): { readonly error: FramesError; readonly wireError?: FramesError } {
   const { code, message } = error;
   switch (code) {
@@ -53,7 +54,7 @@ export function translateError(
         wireError: new FramesError("not-let-in"),
       };
     case "not-let-in":
-      if (!hasKey) return { error, wireError: error };
+      if (!client.hasKey) return { error, wireError: error };
       return {
         error: new FramesError(
           code,
@@ -67,11 +68,15 @@ export function translateError(
           `${peer} is not a frames server: ${message}; check the address`,
         ),
       };
-    case "timeout":
+    case "timeout": {
+      const isLimitFixed = !client.isWelcomed && client.timeoutMs >= handshakeTimeoutMs;
+      // After WELCOME the server's timeout may be the shorter one.
+      const more = isLimitFixed ? "" : ", or give more time with --timeout at both ends";
       return {
-        error: new FramesError(code, `${peer}: ${message}; ${timeoutHint}`),
+        error: new FramesError(code, `${peer}: ${message}; ${timeoutHint}${more}`),
         wireError: error,
       };
+    }
     default:
       return { error, wireError: error };
   }

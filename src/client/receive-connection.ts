@@ -291,8 +291,11 @@ export class ReceiveConnection implements ConnectionHandler {
   }
 
   fail(failure: FramesError): void {
-    const hasKey = this.#options.key !== undefined;
-    const { error, wireError } = translateError(failure, this.#peer, hasKey);
+    const { error, wireError } = translateError(failure, this.#peer, {
+      hasKey: this.#options.key !== undefined,
+      isWelcomed: this.#isWelcomed,
+      timeoutMs: this.#options.timeout,
+    });
     this.#fail(error, wireError);
   }
 

@@ -234,8 +234,11 @@ export class SendConnection implements ConnectionHandler {
   }
 
   fail(failure: FramesError): void {
-    const hasKey = this.#options.key !== undefined;
-    const { error, wireError } = translateError(failure, this.#peer(), hasKey);
+    const { error, wireError } = translateError(failure, this.#peer(), {
+      hasKey: this.#options.key !== undefined,
+      isWelcomed: this.#sender.welcome !== undefined,
+      timeoutMs: this.#options.timeout,
+    });
     this.#fail(error, wireError);
   }
 

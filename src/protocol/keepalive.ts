@@ -7,8 +7,8 @@ import { FramesError } from "../errors.ts";
  */
 const pingIntervalMs = 10_000;
 
-/** Time allowed for preface, HELLO and WELCOME, in ms. */
-const handshakeTimeoutMs = 10_000;
+/** Most time allowed for preface, HELLO and WELCOME, in ms. A shorter timeout applies to them too. */
+export const handshakeTimeoutMs = 10_000;
 
 /** Timeouts of one connection. All times are in ms of one monotonic clock. */
 export class Keepalive {
