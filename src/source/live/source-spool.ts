@@ -35,6 +35,12 @@ export interface SharedSpool {
    * @throws if its disk is still full
    */
   open(): Database;
+  /**
+   * Called before each write. Makes room on a disk that was full.
+   *
+   * @throws if it is still full
+   */
+  makeRoom(): void;
   /** Converts an error of the disk, and reports the first one. */
   fail(action: "read" | "written", error: unknown): FramesError;
   /** Called when a frame was spooled: a later failure is reported again. */
@@ -93,7 +99,9 @@ export class SourceSpool {
     act: (statements: ReturnType<typeof prepareSpoolStatements>) => T,
   ): T {
     try {
-      return act((this.#statements ??= this.#prepare()));
+      this.#statements ??= this.#prepare();
+      if (action === "written") this.#spool.makeRoom();
+      return act(this.#statements);
     } catch (error) {
       throw this.#spool.fail(action, error);
     }

@@ -17,6 +17,14 @@ export interface SpooledSession {
   readonly started: number;
 }
 
+/**
+ * Limits of the database's log in pages, and its share of the spool. Within them SQLite copies the log
+ * into the database, which needs a sync, and begins it again.
+ */
+const minLogPages = 16;
+const maxLogPages = 1000;
+const logShare = 1 / 16;
+
 /** Codes of a full disk. A spool is created later if its disk is full at the start. */
 const fullDiskCodes = new Set(["ENOSPC", "EDQUOT", "SQLITE_FULL"]);
 
@@ -39,6 +47,8 @@ export class Spool implements SharedSpool {
   #bytes = 0;
   /** Whether a failure was reported and no frame was spooled since. */
   #isFailing = false;
+  /** Whether the disk was full, and the log was not emptied since. */
+  #isDiskFull = false;
 
   /**
    * Opens a spool, or creates one for `session`.
@@ -99,6 +109,7 @@ export class Spool implements SharedSpool {
     database.run("PRAGMA locking_mode = EXCLUSIVE");
     database.run("PRAGMA journal_mode = WAL");
     database.run("PRAGMA synchronous = NORMAL");
+    this.#limitLog(database);
     database.run(spoolSchema);
     this.#dropDamagedRows(database);
     const stored = this.#openSession(database, session);
@@ -108,6 +119,15 @@ export class Spool implements SharedSpool {
     this.#bytes = Number(sum?.bytes ?? 0n);
     this.#isPrepared = true;
     return stored;
+  }
+
+  /** Keeps the log small, because it takes the space of frames, and a full disk cannot shrink it. */
+  #limitLog(database: Database): void {
+    const { page_size } = database.query<{ page_size: bigint }, []>("PRAGMA page_size").get()!;
+    const share = Math.floor((this.#maxBytes * logShare) / Number(page_size));
+    const pages = Math.min(Math.max(minLogPages, share), maxLogPages);
+    database.run(`PRAGMA wal_autocheckpoint = ${pages}`);
+    database.run(`PRAGMA journal_size_limit = ${pages * Number(page_size)}`);
   }
 
   /**
@@ -203,12 +223,25 @@ export class Spool implements SharedSpool {
   }
 
   /**
+   * Called before each write. Empties the log if the disk was full. Otherwise the log would take
+   * each block that becomes free, until emptying it needs more space than is left.
+   *
+   * @throws if the disk is still full
+   */
+  makeRoom(): void {
+    if (!this.#isDiskFull || !this.#isPrepared) return;
+    this.#database!.run("PRAGMA wal_checkpoint(TRUNCATE)");
+    this.#isDiskFull = false;
+  }
+
+  /**
    * Converts an error of the disk, and reports the first one. Other errors are faults in the software.
    *
    * @param action what cannot be done with the spool
    */
   fail(action: "read" | "written", error: unknown): FramesError {
     if (!isSystemError(error)) throw error;
+    if (fullDiskCodes.has(systemCode(error) ?? "")) this.#isDiskFull = true;
     const reason = systemSentence(error);
     if (!this.#isFailing) {
       this.#isFailing = true;

@@ -4,7 +4,8 @@
 
 import { Database } from "bun:sqlite";
 import { describe, expect, test } from "bun:test";
-import { existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { existsSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { FramesError } from "../../../src/errors.ts";
 import type { Frame } from "../../../src/frame.ts";
@@ -13,6 +14,7 @@ import { LiveSource } from "../../../src/source/live/live-source.ts";
 import type { QueuePolicy } from "../../../src/source/per-source.ts";
 import type { SourceSpool } from "../../../src/source/live/source-spool.ts";
 import { Spool } from "../../../src/source/live/spool.ts";
+import { Room } from "../../chaos/room.ts";
 import { temporaryFolder } from "../../helper/program.ts";
 import { until } from "../../helper/time.ts";
 import { refusal } from "../../helper/refusal.ts";
@@ -44,7 +46,46 @@ function given(spool: SourceSpool): number[] {
   return found;
 }
 
+const canMount =
+  process.platform === "linux" && spawnSync("unshare", ["--mount", "true"]).status === 0;
+
 describe("Spool", () => {
+  test("the database of a spool keeps its log small beside the frames", () => {
+    const directory = temporaryFolder();
+    const spool = open(directory, { most: 2 ** 20 });
+    const source = spool.sourceSpool("visible");
+    for (let sequence = 1; sequence <= 500; sequence++) {
+      source.put(frame(sequence));
+      source.delete(sequence);
+    }
+    expect(statSync(join(directory, "spool.sqlite-wal")).size).toBeLessThan(2 ** 17);
+    spool.close();
+  });
+
+  test.skipIf(!canMount)(
+    `${canMount ? "" : "(needs mount) "}a spool that has filled its disk takes frames again after the server has confirmed those`,
+    async () => {
+      const room = new Room(2 ** 20);
+      try {
+        const directory = join(room.disk, "spool");
+        const spool = open(directory);
+        const source = spool.sourceSpool("visible");
+        for (let round = 0, last = 0; round < 3; round++) {
+          const first = last + 1;
+          expect(() => {
+            for (; ; last++) source.put(frame(last + 1));
+          }).toThrow("no space left on the disk");
+          expect(last).toBeGreaterThan(first);
+          for (let sequence = first; sequence <= last; sequence++) source.delete(sequence);
+        }
+        spool.close();
+        expect(open(directory).spooledSources()).toEqual([]);
+      } finally {
+        await room.close();
+      }
+    },
+  );
+
   test("a spool returns frames unchanged, with exact times, in the order of their numbers", async () => {
     const spool = open(temporaryFolder());
     const source = spool.sourceSpool("visible");
