@@ -90,7 +90,7 @@ const layers = [
   ["errors.ts"],
   ["frame.ts"],
   ["common"],
-  ["wire", "mcap"],
+  ["wire", "mcap", "video"],
   ["auth", "source", "store"],
   ["keys", "net", "protocol", "http"],
   ["client", "server"],

@@ -1,0 +1,131 @@
+/**
+ * Encoded video as frames: finds the NAL units of an access unit in Annex B, and tells key frames
+ * (ITU-T H.264 annex B and table 7-1; ITU-T H.265 annex B and table 7-1).
+ */
+
+/** Codecs whose access units are frames. */
+export type VideoCodec = "h264" | "h265";
+
+/** Media types of SOURCE and of recordings, by codec. */
+export const videoTypes = { h264: "video/h264", h265: "video/h265" } as const;
+
+/** Returns the codec of a media type, `undefined` if frames of this type are no encoded video. */
+export function codecOfType(type: string | undefined): VideoCodec | undefined {
+  if (type === videoTypes.h264) return "h264";
+  return type === videoTypes.h265 ? "h265" : undefined;
+}
+
+/** A NAL unit. Offsets count from the start of the access unit. */
+export interface NalUnit {
+  /** Offset of its start code, which has 3 or 4 bytes. */
+  readonly start: number;
+  /** Offset of its first byte after the start code. */
+  readonly header: number;
+  /** Offset after its last byte. */
+  readonly end: number;
+  /** Type, as in table 7-1 of its codec. */
+  readonly type: number;
+}
+
+/** Start code of three bytes. One of four bytes has a zero before it. */
+const startCode = Buffer.from([0, 0, 1]);
+
+/** Returns the offset of the next start code of three bytes, or -1. */
+export function findStartCode(bytes: Uint8Array, from: number): number {
+  return asBuffer(bytes).indexOf(startCode, from);
+}
+
+/** Yields the NAL units of an access unit. Yields nothing if it does not begin with a start code. */
+export function* nalUnits(bytes: Uint8Array, codec: VideoCodec): Generator<NalUnit, undefined> {
+  const buffer = asBuffer(bytes);
+  let at = buffer.indexOf(startCode);
+  // Only zeros may precede the first start code.
+  if (at < 0 || buffer.subarray(0, at).some((byte) => byte !== 0)) return undefined;
+  let start = Math.max(0, at - 1);
+  while (at >= 0) {
+    const header = at + startCode.length;
+    const next = buffer.indexOf(startCode, header);
+    const end = next < 0 ? buffer.length : buffer[next - 1] === 0 ? next - 1 : next;
+    if (header < buffer.length) yield { start, header, end, type: typeOf(buffer[header]!, codec) };
+    start = end;
+    at = next;
+  }
+  return undefined;
+}
+
+/** Returns the type of a NAL unit by the first byte of its header. */
+export function typeOf(firstByte: number, codec: VideoCodec): number {
+  return codec === "h264" ? firstByte & 0x1f : (firstByte >> 1) & 0x3f;
+}
+
+/** Whether a NAL unit of this type holds a slice of a picture. */
+export function isSlice(type: number, codec: VideoCodec): boolean {
+  return codec === "h264" ? type >= 1 && type <= 5 : type <= 31;
+}
+
+/** Whether a NAL unit of this type is a parameter set, without which slices cannot be decoded. */
+export function isParameterSet(type: number, codec: VideoCodec): boolean {
+  return codec === "h264" ? type === 7 || type === 8 : type >= 32 && type <= 34;
+}
+
+/** Whether a decoder can begin with a picture of this type: IDR in H.264, IRAP in H.265. */
+export function isKeyPicture(type: number, codec: VideoCodec): boolean {
+  return codec === "h264" ? type === 5 : type >= 16 && type <= 23;
+}
+
+/** Kind of a picture, as far as dropping frames depends on it. */
+export interface PictureKind {
+  /** Whether a decoder can begin with it. */
+  readonly isKey: boolean;
+  /**
+   * Whether it precedes its key frame in time and needs pictures before that, so that a decoder that
+   * began with the key frame must leave it out (RASL, H.265 section 3.124).
+   */
+  readonly isSkippedLeading: boolean;
+  /** Whether a decoder may begin with it, although the first pictures may be damaged. */
+  readonly isRecoveryPoint: boolean;
+}
+
+/** Returns the kind of an access unit, `undefined` if it holds no picture. */
+export function pictureKind(bytes: Uint8Array, codec: VideoCodec): PictureKind | undefined {
+  let isRecoveryPoint = false;
+  for (const unit of nalUnits(bytes, codec)) {
+    const { type } = unit;
+    if (isSlice(type, codec)) {
+      const isKey = isKeyPicture(type, codec);
+      const isSkippedLeading = codec === "h265" && (type === 8 || type === 9);
+      return { isKey, isSkippedLeading, isRecoveryPoint: isRecoveryPoint || isKey };
+    }
+    isRecoveryPoint ||= isRecoveryMessage(bytes, unit, codec);
+  }
+  return undefined;
+}
+
+/** Whether an access unit is a key frame. Access units that are damaged are none. */
+export function isKeyFrame(bytes: Uint8Array, codec: VideoCodec): boolean {
+  return pictureKind(bytes, codec)?.isKey === true;
+}
+
+/** Payload type of the message that marks a recovery point (H.264 and H.265, annex D). */
+const recoveryPayload = 6;
+
+/** Whether a NAL unit is supplemental information that marks a recovery point. */
+function isRecoveryMessage(bytes: Uint8Array, unit: NalUnit, codec: VideoCodec): boolean {
+  if (unit.type !== (codec === "h264" ? 6 : 39)) return false;
+  let at = unit.header + (codec === "h264" ? 1 : 2);
+  while (at + 2 < unit.end) {
+    let payload = 0;
+    for (; bytes[at] === 0xff && at < unit.end; at++) payload += 255;
+    payload += bytes[at++] ?? 0;
+    let size = 0;
+    for (; bytes[at] === 0xff && at < unit.end; at++) size += 255;
+    size += bytes[at++] ?? 0;
+    if (payload === recoveryPayload) return true;
+    at += size;
+  }
+  return false;
+}
+
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
