@@ -15,6 +15,11 @@ export interface FrameDescription {
   readonly size: number;
   /** JSON object as text, or empty. */
   readonly metadata: string;
+  /**
+   * Whether a decoder can begin with it, if the frame is a picture of encoded video. `undefined` for
+   * other frames.
+   */
+  readonly isKey?: boolean | undefined;
 }
 
 /** A frame whose bytes can be read, and read again after a connection broke. */

@@ -63,6 +63,7 @@ const entryOf = (row: Partial<LogEntry & { kind: "frame" }>): LogEntry => ({
   received: 1_700_000_000_000_000_000n,
   etag: "e",
   meta: null,
+  is_key: null,
   ...row,
 });
 

@@ -14,6 +14,7 @@ import {
   type StoredFrameInfo,
 } from "../conflict.ts";
 import type { S3, UploadResult, UploadOptions } from "./s3.ts";
+import { keyColumn } from "../journal/schema.ts";
 import { framePath } from "../paths.ts";
 import { StreamUpload, type UploadPool } from "./upload-pool.ts";
 
@@ -270,7 +271,12 @@ export class BucketFrameWriter extends BucketWriter implements FrameWriter {
     const logSource = toLogSource(this.sourceInfo);
     const received = this.context.now();
     const added = log.add(
-      { kind: "frame", logSource, name, seq, bytes, crc32: crc, captured, received, etag, meta },
+      {
+        kind: "frame",
+        logSource,
+        ...{ name, seq, bytes, crc32: crc, captured, received, etag, meta },
+        is_key: keyColumn(this.description),
+      },
       bytes,
     );
     this.#endUpload();

@@ -63,12 +63,17 @@ export interface DecodedEntry {
 export function encodeEntries(header: LogHeader, entries: Iterable<LogEntry>): Uint8Array {
   const lines = [JSON.stringify({ format: logFormat, ...header })];
   let logSource: LogSource | undefined;
+  let isKey: number | null = null;
   for (const entry of entries) {
     if (logSource === undefined || !isSameLogSource(logSource, entry.logSource)) {
       logSource = entry.logSource;
       const { stream, source, key, format, keyId } = logSource;
       const fields = ["o", stream, source, key, format];
       lines.push(JSON.stringify(keyId === null ? fields : [...fields, keyId]));
+    }
+    if (entry.kind === "frame" && entry.is_key !== isKey) {
+      isKey = entry.is_key;
+      lines.push(JSON.stringify(["k", isKey]));
     }
     lines.push(JSON.stringify(fieldsOf(entry)));
   }
@@ -171,6 +176,8 @@ class EntryParser {
   readonly #path: string;
   #header: LogHeader | undefined;
   #logSource: LogSource | undefined;
+  /** Value of `is_key` for the following frames. */
+  #isKey: number | null = null;
   #count = 0;
   #lineNumber = 0;
 
@@ -202,9 +209,13 @@ class EntryParser {
       };
       return [];
     }
+    if (value[0] === "k") {
+      this.#isKey = value[1] === 0 || value[1] === 1 ? value[1] : null;
+      return [];
+    }
     const logSource = this.#logSource;
     if (logSource === undefined) throw new Error("an entry has no source");
-    const entry = checkedEntry(header, logSource, value);
+    const entry = checkedEntry(header, logSource, this.#isKey, value);
     if (entry === undefined) return [];
     if (entry !== "damaged") return [{ header, entry }];
     return [{ header, entry: undefined, damagedLine: this.#lineNumber }];
@@ -230,6 +241,7 @@ class EntryParser {
       last,
     };
     this.#logSource = undefined;
+    this.#isKey = null;
     this.#count = 0;
     return [{ header: this.#header, entry: undefined }];
   }
@@ -272,10 +284,11 @@ function integersOf(entry: LogEntry): Readonly<Record<string, unknown>> {
 function checkedEntry(
   header: LogHeader,
   logSource: LogSource,
+  isKey: number | null,
   value: readonly unknown[],
 ): LogEntry | "damaged" | undefined {
   try {
-    const entry = parseEntry(logSource, value);
+    const entry = parseEntry(logSource, isKey, value);
     return entry === undefined || isRightEntry(header, entry) ? entry : "damaged";
   } catch {
     return "damaged";
@@ -283,7 +296,11 @@ function checkedEntry(
 }
 
 /** @throws if a field has another type */
-function parseEntry(logSource: LogSource, value: readonly unknown[]): LogEntry | undefined {
+function parseEntry(
+  logSource: LogSource,
+  isKey: number | null,
+  value: readonly unknown[],
+): LogEntry | undefined {
   const [kind, ...fields] = value;
   if (kind === "f") {
     const [name, seq, bytes, crc32, captured, received, etag, meta] = fields;
@@ -298,6 +315,7 @@ function parseEntry(logSource: LogSource, value: readonly unknown[]): LogEntry |
       received: parseTime(received),
       etag: parseText(etag),
       meta: meta === undefined ? null : parseText(meta),
+      is_key: isKey,
     };
   }
   const [first, last, ...rest] = fields;

@@ -7,7 +7,7 @@ import type { FrameDescription, SourceInfo } from "../../frame.ts";
 import type { Journal } from "../journal/journal.ts";
 import { foldPath } from "../name-rules.ts";
 import type { StoredFrameInfo } from "../conflict.ts";
-import { type FrameRow, unknownSession } from "../journal/schema.ts";
+import { type FrameRow, keyColumn, unknownSession } from "../journal/schema.ts";
 import { provedKey } from "../session-owner.ts";
 import { framePath } from "../paths.ts";
 
@@ -55,6 +55,7 @@ export class NameIndex {
       key: key ?? null,
       meta: frame.metadata === "" ? null : frame.metadata,
       format: raw === undefined ? null : `${raw.width}x${raw.height}.${raw.format}`,
+      is_key: keyColumn(frame),
     };
   }
 

@@ -4,10 +4,12 @@
  * only in order of arrival, so that a client which plays back the journal is told of them.
  */
 import type { Database } from "bun:sqlite";
+import { FramesError } from "../../errors.ts";
 import type { FrameDescription, RawShape, RunSlice } from "../../frame.ts";
 import { rowChecks, type UncheckedRow } from "./row-check.ts";
 import {
   type FrameRow,
+  hasColumn,
   journalError,
   openReadOnly,
   type PropertyName,
@@ -72,14 +74,25 @@ type ReaderRow = {
   [field in keyof FrameRow]: FrameRow[field] extends number ? bigint : FrameRow[field];
 } & {
   id: bigint;
+  is_key?: bigint | null;
 };
 
 const selectStream = "SELECT * FROM frames WHERE stream = ?1";
 const selectSource = `${selectStream} AND source = ?2`;
 
+/** Pictures of encoded video have an index, by session. */
+const selectPictures = "SELECT * FROM frames WHERE +stream = ?1 AND source = ?2 AND session = ?3";
+
+/** A picture of encoded video. */
+export type VideoPicture = Pick<FrameRecord, "stream" | "source" | "session" | "sequence">;
+
+/** Pictures from a key frame to another picture, at most. */
+export const maxGroupFrames = 2000;
+
 export class JournalReader {
   readonly #path: string;
   readonly #database: Database;
+  #hasKeyColumn = false;
 
   /** @throws {FramesError} `store` if the journal cannot be read */
   constructor(path: string) {
@@ -317,6 +330,48 @@ export class JournalReader {
   }
 
   /**
+   * Returns the newest key frame of the same source and session at or before a picture of encoded
+   * video, in the order of decoding. Undefined if there is none.
+   */
+  keyFrameBefore(picture: VideoPicture): FrameRecord | undefined {
+    if (!this.#hasKeyFrames()) return undefined;
+    const { stream, source, session, sequence } = picture;
+    return this.#whole(
+      1,
+      `${selectPictures} AND is_key = 1 AND seq <= ?4 ORDER BY seq DESC`,
+      ...[stream, source, session, sequence],
+    )[0];
+  }
+
+  /**
+   * Returns what a decoder needs for a picture of encoded video: the key frame before it and the
+   * pictures from there on, in the order of decoding. Empty if no key frame is stored.
+   *
+   * @throws {FramesError} `limit` if these are more than `maxGroupFrames`
+   */
+  groupUpTo(picture: VideoPicture): FrameRecord[] {
+    const key = this.keyFrameBefore(picture);
+    if (key === undefined) return [];
+    const { stream, source, session, sequence } = picture;
+    const group = this.#whole(
+      maxGroupFrames + 1,
+      `${selectPictures} AND is_key IN (0, 1) AND seq BETWEEN ?4 AND ?5 ORDER BY seq`,
+      ...[stream, source, session, key.sequence, sequence],
+    );
+    if (group.length <= maxGroupFrames) return group;
+    throw new FramesError(
+      "limit",
+      `Cannot decode frame ${sequence} of ${source}: the key frame before it is ${sequence - key.sequence} frames away; let the camera send key frames more often`,
+    );
+  }
+
+  /** Whether the journal has the column `is_key`, which a server of this version adds. */
+  #hasKeyFrames(): boolean {
+    this.#hasKeyColumn ||= this.#wrapErrors(() => hasColumn(this.#database, "frames", "is_key"));
+    return this.#hasKeyColumn;
+  }
+
+  /**
    * Returns the frames of a source with this number, newest session first. Numbers have no index,
    * so all frames of the source are scanned, in slices of some thousand rows.
    */
@@ -470,6 +525,8 @@ function toFrameRecord(row: ReaderRow): FrameRecord {
     key: key ?? undefined,
     metadata: meta ?? "",
     raw: format === null ? undefined : parseRawShape(String(format)),
+    // Journals that no later version has written to lack the column.
+    isKey: (row.is_key ?? null) === null ? undefined : row.is_key === 1n,
     ...(!rowChecks.frames(row) && { isDamaged: true }),
   };
 }

@@ -124,7 +124,8 @@ function prepareJournalStatements(database: Database) {
       )
       .safeIntegers(true),
     confirmFrame: database.query(
-      `UPDATE frames SET session = ?4, seq = ?5, captured = ?6, key = ?7, meta = ?8, format = ?9
+      `UPDATE frames SET session = ?4, seq = ?5, captured = ?6, key = ?7, meta = ?8, format = ?9,
+          is_key = coalesce(?10, is_key)
         WHERE stream = ?1 AND source = ?2 AND name = ?3 AND session = '${unknownSession}'`,
     ),
     findFolded: database.query<{ actual: string }, [string]>(
@@ -276,8 +277,8 @@ export class Journal {
    * same bytes. Other rows stay as they are.
    */
   confirmFrame(row: FrameRow): void {
-    const { stream, source, name, session, seq, captured, key, meta, format } = row;
-    const facts = [session, seq, captured, key, meta, format] as const;
+    const { stream, source, name, session, seq, captured, key, meta, format, is_key } = row;
+    const facts = [session, seq, captured, key, meta, format, is_key] as const;
     this.#write(() => this.#statements.confirmFrame.run(stream, source, name, ...facts));
   }
 
@@ -403,7 +404,13 @@ export class Journal {
     const rows = this.#statements.replacements.all().filter(rowChecks.replacements);
     return rows.map(({ partial, ...row }) => ({
       partial,
-      row: { ...row, seq: Number(row.seq), bytes: Number(row.bytes), crc32: Number(row.crc32) },
+      row: {
+        ...row,
+        seq: Number(row.seq),
+        bytes: Number(row.bytes),
+        crc32: Number(row.crc32),
+        is_key: row.is_key === null ? null : Number(row.is_key),
+      },
     }));
   }
 

@@ -19,7 +19,7 @@ export type UncheckedRow = Readonly<Partial<Record<ColumnName, unknown>>>;
 
 type ColumnName =
   | ("id" | "stream" | "source" | "name" | "session" | "seq" | "bytes" | "crc32" | "captured")
-  | ("received" | "key" | "key_id" | "meta" | "format" | "partial" | "path" | "value")
+  | ("received" | "key" | "key_id" | "meta" | "format" | "is_key" | "partial" | "path" | "value")
   | ("first" | "last" | "reason" | "at" | "state");
 
 const maxKeyNameLength = 255;
@@ -86,7 +86,8 @@ function isFrameRow(row: UncheckedRow): boolean {
     isTime(row.received) &&
     isKeyName(row) &&
     ((row.meta ?? null) === null || isMetadata(row.meta)) &&
-    ((row.format ?? null) === null || isRawShape(row.format))
+    ((row.format ?? null) === null || isRawShape(row.format)) &&
+    [undefined, null, 0n, 1n].includes(row.is_key as bigint)
   );
 }
 

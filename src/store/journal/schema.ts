@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { lstatSync } from "node:fs";
 import { FramesError, systemCode, systemSentence } from "../../errors.ts";
+import type { FrameDescription } from "../../frame.ts";
 import { readIdentityFile, writeIdentityFile } from "./identity-file.ts";
 import { rowChecks } from "./row-check.ts";
 
@@ -25,6 +26,13 @@ export interface FrameRow {
   readonly key: string | null;
   readonly meta: string | null;
   readonly format: string | null;
+  /** For a picture of encoded video: 1 for a key frame, otherwise 0. */
+  readonly is_key: number | null;
+}
+
+/** Returns the value of the column `is_key`. */
+export function keyColumn({ isKey }: Pick<FrameDescription, "isKey">): number | null {
+  return isKey === undefined ? null : Number(isKey);
 }
 
 /** Returns the path of the journal of the store in `directory`. */
@@ -47,6 +55,7 @@ export const schema = `
     key TEXT,
     meta TEXT,
     format TEXT,
+    is_key INTEGER,
     UNIQUE (stream, source, name)
   );
   CREATE INDEX IF NOT EXISTS frames_by_time ON frames (stream, source, captured, seq);
@@ -75,7 +84,8 @@ export const schema = `
     received INTEGER NOT NULL,
     key TEXT,
     meta TEXT,
-    format TEXT
+    format TEXT,
+    is_key INTEGER
   ) WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS folded (
     path TEXT PRIMARY KEY,
@@ -168,11 +178,11 @@ export function prepareTables(database: Database, path: string): void {
     if (isOlderJournal) database.run(accountOlderSessions);
     if (!hasSessions) database.run(nameOlderSessions);
     database.run(addProperties, [file.identity ?? null]);
-    for (const [table, column] of addedColumns) {
+    for (const [table, column, type] of addedColumns) {
       if (hasColumn(database, table, column)) continue;
-      database.run(`ALTER TABLE ${table} ADD COLUMN ${column} TEXT`);
+      database.run(`ALTER TABLE ${table} ADD COLUMN ${column} ${type}`);
     }
-    database.run(indexesOfLosses);
+    database.run(indexesOfAddedColumns);
   })();
   if (file.identity === undefined) updateIdentityFile(database, path);
 }
@@ -185,9 +195,11 @@ export function updateIdentityFile(database: Database, path: string): void {
 
 /** Columns that earlier versions of the journal lack. */
 const addedColumns = [
-  ["replacements", "key"],
-  ["losses", "name"],
-  ["losses", "state"],
+  ["replacements", "key", "TEXT"],
+  ["losses", "name", "TEXT"],
+  ["losses", "state", "TEXT"],
+  ["frames", "is_key", "INTEGER"],
+  ["replacements", "is_key", "INTEGER"],
 ] as const;
 
 export function hasColumn(database: Database, table: string, column: string): boolean {
@@ -195,21 +207,26 @@ export function hasColumn(database: Database, table: string, column: string): bo
   return query.get(table, column) !== null;
 }
 
-/** For losses that the arrival of a frame of the same name may end, and for those it has ended. */
-const indexesOfLosses = `
+/**
+ * For losses that the arrival of a frame of the same name may end, for those it has ended, and for
+ * pictures of encoded video in the order in which they are decoded.
+ */
+const indexesOfAddedColumns = `
   CREATE INDEX IF NOT EXISTS losses_by_name ON losses (stream, source, name)
     WHERE name IS NOT NULL AND state IS NOT 'came';
-  CREATE INDEX IF NOT EXISTS losses_ended ON losses (state) WHERE state = 'came'`;
+  CREATE INDEX IF NOT EXISTS losses_ended ON losses (state) WHERE state = 'came';
+  CREATE INDEX IF NOT EXISTS video_frames ON frames (session, source, is_key, seq)
+    WHERE is_key IS NOT NULL`;
 
 /** Columns that are written to `frames`, and a placeholder for each. */
 export const frameColumns =
-  "stream, source, name, session, seq, bytes, crc32, captured, received, key, meta, format";
+  "stream, source, name, session, seq, bytes, crc32, captured, received, key, meta, format, is_key";
 export const framePlaceholders = frameColumns.replace(/\w+/g, "?");
 
 /** Returns the values of a row in the order of `frameColumns`. */
 export function frameValues(row: FrameRow) {
   const { stream, source, name, session, seq, bytes, crc32, captured, received } = row;
-  const { key, meta, format } = row;
+  const { key, meta, format, is_key } = row;
   return [
     stream,
     source,
@@ -223,6 +240,7 @@ export function frameValues(row: FrameRow) {
     key,
     meta,
     format,
+    is_key,
   ] as const;
 }
 

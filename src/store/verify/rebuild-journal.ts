@@ -89,12 +89,14 @@ class Rebuilder {
 
   addReadableRows(): void {
     const removing = new Set([...this.#damaged.rows("removing")].map(({ id }) => id));
-    for (const row of this.#damaged.readableRows("frames")) {
+    const keyColumn = (table: "frames" | "replacements") =>
+      this.#damaged.hasColumn(table, "is_key") ? ", is_key" : "";
+    for (const row of this.#damaged.readableRows("frames", keyColumn("frames"))) {
       if (!isWholeFrame(row, this.#copied)) this.#drop(row);
       else this.#addReadable(toFrameRow(row), row.id as bigint, removing.has(row.id));
     }
     // A server that was killed has perhaps renamed the new file, and not replaced the row yet.
-    for (const row of this.#damaged.rows("replacements", ", key")) {
+    for (const row of this.#damaged.rows("replacements", `, key${keyColumn("replacements")}`)) {
       const frame = toFrameRow(row);
       if (existsSync(join(this.#root, ".frames/partial", row.partial as string))) continue;
       if (this.#fitsFile(frame)) this.#replace(frame);
@@ -176,6 +178,7 @@ class Rebuilder {
         key: null,
         meta: null,
         format: null,
+        is_key: null,
       };
     } catch {
       return undefined;
@@ -199,15 +202,26 @@ class Rebuilder {
 }
 
 function toUnchecked(row: FrameRow): UncheckedRow {
-  const { seq, bytes, crc32 } = row;
-  return { ...row, seq: BigInt(seq), bytes: BigInt(bytes), crc32: BigInt(crc32) };
+  const { seq, bytes, crc32, is_key } = row;
+  return {
+    ...row,
+    seq: BigInt(seq),
+    bytes: BigInt(bytes),
+    crc32: BigInt(crc32),
+    is_key: is_key === null ? null : BigInt(is_key),
+  };
 }
 
 /** Converts a row that `rowChecks` accepts. */
 function toFrameRow(row: UncheckedRow): FrameRow {
   const { id: _, partial: __, rowid: ___, ...columns } = row as Record<string, never>;
   const { seq, bytes, crc32 } = columns as Record<string, bigint>;
-  const numbers = { seq: Number(seq), bytes: Number(bytes), crc32: Number(crc32) };
+  const numbers = {
+    seq: Number(seq),
+    bytes: Number(bytes),
+    crc32: Number(crc32),
+    is_key: columns["is_key"] == null ? null : Number(columns["is_key"]),
+  };
   return { ...(columns as unknown as FrameRow), ...numbers };
 }
 

@@ -46,7 +46,16 @@ function loss(session: string, at: bigint, name?: string): DecodedEntry {
 }
 
 function frame(session: string, received: bigint): DecodedEntry {
-  const row = { name: "a.png", seq: 1, bytes: 1, crc32: 2, captured: 0n, received, meta: null };
+  const row = {
+    name: "a.png",
+    seq: 1,
+    bytes: 1,
+    crc32: 2,
+    captured: 0n,
+    received,
+    meta: null,
+    is_key: null,
+  };
   return { header: header(session), entry: { kind: "frame", logSource, etag: "e", ...row } };
 }
 

@@ -33,6 +33,7 @@ function frame(seq: number, more: Partial<LogEntry & { kind: "frame" }> = {}): L
     received: -1n,
     etag: "d41d8cd98f00b204e9800998ecf8427e",
     meta: null,
+    is_key: null,
     ...more,
   };
 }
@@ -41,6 +42,10 @@ const entries: LogEntry[] = [
   frame(1),
   frame(2, { logSource: thermal, name: "ü 🔥\u2028.png", meta: '{"exposure":4}' }),
   { kind: "loss", logSource: thermal, first: 3, last: 4_000_000_000, reason: "dropped", at: 5n },
+  frame(5, { name: "5.h264", is_key: 1 }),
+  frame(6, { name: "6.h264", is_key: 0 }),
+  frame(7, { name: "7.h264", is_key: 0, meta: "{}" }),
+  frame(8, { name: "8.png" }),
   { kind: "account", logSource: visible, first: 9, last: 12, at: 6n },
 ];
 
@@ -85,8 +90,15 @@ describe("log objects", () => {
       '["f","ü 🔥\u2028.png",2,1099511627776,4294967294,"1795331523123456789","-1","d41d8cd98f00b204e9800998ecf8427e","{\\"exposure\\":4}"]',
       '["l",3,4000000000,"dropped","5"]',
       '["o","run7","visible",null,null]',
+      '["k",1]',
+      '["f","5.h264",5,1099511627776,4294967294,"1795331523123456789","-1","d41d8cd98f00b204e9800998ecf8427e"]',
+      '["k",0]',
+      '["f","6.h264",6,1099511627776,4294967294,"1795331523123456789","-1","d41d8cd98f00b204e9800998ecf8427e"]',
+      '["f","7.h264",7,1099511627776,4294967294,"1795331523123456789","-1","d41d8cd98f00b204e9800998ecf8427e","{}"]',
+      '["k",null]',
+      '["f","8.png",8,1099511627776,4294967294,"1795331523123456789","-1","d41d8cd98f00b204e9800998ecf8427e"]',
       '["a",9,12,"6"]',
-      '["e",7]',
+      '["e",14]',
       "",
     ]);
   });
@@ -102,6 +114,16 @@ describe("log objects", () => {
     ]);
     expect(told).toHaveLength(2 + entries.length + many.length);
     expect(told.at(-1)).toEqual({ header: other, entry: many.at(-1)! });
+  });
+
+  test("frames after a line that says neither yes nor no are no pictures of encoded video", async () => {
+    const fields = '"1.h264",1,5,7,"1","2","etag"';
+    const text = `${begin}["k",1]\n${origin}["f",${fields}]\n["k",[]]\n["f",${fields}]\n["e",5]\n`;
+    const [, first, second] = await decode(gzipSync(text));
+    expect([first, second].map((told) => told?.entry)).toMatchObject([
+      { is_key: 1 },
+      { is_key: null },
+    ]);
   });
 
   test("unknown entries and fields of a later version are ignored", async () => {

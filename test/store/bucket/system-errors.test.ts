@@ -16,7 +16,7 @@ const owner = { key: "gate", keyId: "b".repeat(16) };
 const logSource = { stream: "run7", source: "visible", ...owner, format: null };
 
 function frame(name: string, seq: number, crc32: number): LogEntry & { kind: "frame" } {
-  const row = { name, seq, bytes: 1, crc32, captured: 0n, received: 20n, meta: null };
+  const row = { name, seq, bytes: 1, crc32, captured: 0n, received: 20n, meta: null, is_key: null };
   return { kind: "frame", logSource, etag: "e", ...row };
 }
 

@@ -384,7 +384,7 @@ describe("recovery", () => {
     const row = {
       ...{ stream: "run7", source: "visible", name, session: childSession, seq: 1 },
       ...{ bytes: 500, crc32: crc32(bytes), captured: childCaptured, received: 1n },
-      ...{ key: null, meta: null, format: null },
+      ...{ key: null, meta: null, format: null, is_key: null },
     };
     const journal = new Journal(journalPath(directory));
     const replacement: Replacement = { row, partial: how.partial };
@@ -452,7 +452,7 @@ describe("recovery", () => {
     const row = {
       ...{ ...origin, name: "a", session: childSession, seq: 1 },
       ...{ bytes: 500, crc32: crc32(bytes), captured: 2n ** 62n + 1n, received: -1n },
-      ...{ key: "cam-3", meta: '{"a":1}', format: "1x2.gray" },
+      ...{ key: "cam-3", meta: '{"a":1}', format: "1x2.gray", is_key: 1 },
     };
     journal.addReplacement({ row, partial: "1" });
     journal.close();

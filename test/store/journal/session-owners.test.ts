@@ -88,7 +88,7 @@ test("a session of an earlier version that another key had taken belongs to the 
   alter(
     directory,
     `INSERT INTO frames SELECT id + 1, stream, source, '2.png', session, seq + 1, bytes, crc32,
-      captured, received, 'other', meta, format FROM frames`,
+      captured, received, 'other', meta, format, NULL FROM frames`,
   );
   expect(await whoMayContinue(directory)).toEqual(["camera", "namesake"]);
 });
@@ -98,7 +98,7 @@ test("a session that an earlier version begins in a journal of this one belongs 
   alter(
     directory,
     `INSERT INTO frames SELECT id + 1, stream, source, '2.png', '${session}', seq, bytes, crc32,
-      captured, received, key, meta, format FROM frames`,
+      captured, received, key, meta, format, NULL FROM frames`,
   );
   expect(await whoMayContinue(directory)).toEqual(["camera", "namesake"]);
 });
