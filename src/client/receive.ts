@@ -12,7 +12,7 @@ import type { SourceProgress, Undelivered } from "../protocol/progress.ts";
 import { StreamCopy } from "../store/directory/stream-copy.ts";
 import { checkPathPart } from "../store/name-rules.ts";
 import { software } from "../version.ts";
-import type { Hello } from "../wire/messages.ts";
+import { type Hello, videoFeature } from "../wire/messages.ts";
 
 /** Options of `receive`. Times are in milliseconds unless another unit is named. */
 export interface ReceiveOptions extends KeyOptions {
@@ -293,7 +293,8 @@ async function runReceive(
     latest,
     ...(sources === undefined ? {} : { sources: [...sources] }),
     ...(since === undefined ? {} : { since: String(since) }),
-    ...(until === undefined ? {} : { until: String(until), features: ["until"] }),
+    features: [videoFeature, ...(until === undefined ? [] : ["until"])],
+    ...(until === undefined ? {} : { until: String(until) }),
   };
   // With `latest` the caller chose to drop frames, so they do not count as failures.
   const undeliveredReport = new UndeliveredReport(latest ? { policy: ["latest"] } : {});

@@ -16,7 +16,7 @@ import { StoreBackpressure } from "./store-backpressure.ts";
 import { replyToWrongProtocol } from "./wrong-protocol.ts";
 import { software } from "../version.ts";
 import type { Decoder } from "../wire/decode.ts";
-import type { Done, Hello } from "../wire/messages.ts";
+import { type Done, type Hello, videoFeature } from "../wire/messages.ts";
 
 /** Time for a sender to answer a PING after another sender claims its source, in milliseconds. */
 const pingTimeoutMs = 5000;
@@ -216,7 +216,7 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
     const { isResumed } = playback;
     return {
       fresh: !(await reader.has(hello, this.#runSlice)),
-      features: ["until"],
+      features: ["until", videoFeature],
       sources: await playback.firstSources(this.#runSlice),
       store: store.location,
       software,

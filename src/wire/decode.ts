@@ -43,6 +43,9 @@ export interface MessageHandler {
   onProof?(bytes: Uint8Array): void;
 }
 
+/** Flags that need no feature. */
+const baseFlags: number = MessageFlag.more | MessageFlag.optional;
+
 const expectedPreface = new TextEncoder().encode(preface);
 
 /** Buffer size kept between messages, in bytes. A larger buffer is released after its message. */
@@ -97,6 +100,8 @@ export class Decoder {
   #pausedBytes = 0;
   /** Messages begun so far. */
   #messageCount = 0;
+  /** Flags that a FRAME may have. */
+  #frameFlags = baseFlags;
 
   constructor(handler: MessageHandler) {
     this.#handler = handler;
@@ -107,6 +112,11 @@ export class Decoder {
   /** Replaces the handler; the next callback goes to the new one. */
   setHandler(handler: MessageHandler): void {
     this.#handler = handler;
+  }
+
+  /** Accepts the flag KEY from now on, because both ends know it. */
+  acceptKeyFlag(): void {
+    this.#frameFlags = baseFlags | MessageFlag.key;
   }
 
   /** Whether the bytes so far end between two messages. */
@@ -302,8 +312,8 @@ export class Decoder {
     const length = this.#length;
     const flags = this.#flags;
     if (length > Size.body) this.#fail(`its body of ${length} bytes is over ${Size.body}`);
-    if ((flags & ~(MessageFlag.more | MessageFlag.optional)) !== 0)
-      this.#fail(`its flags are ${flags}`);
+    const knownFlags = type === MessageType.frame ? this.#frameFlags : baseFlags;
+    if ((flags & ~knownFlags) !== 0) this.#fail(`its flags are ${flags}`);
     const pieces = type === MessageType.frame || type === MessageType.data;
     if ((flags & MessageFlag.more) !== 0 && !pieces) this.#fail("it cannot have MORE");
     if (!isKnownType(type)) {

@@ -94,6 +94,7 @@ export function writeFramePrefix(into: Uint8Array, at: number, frame: FrameDescr
  * @param more whether more payload follows in DATA messages
  * @param payloadAt offset that `writeFramePrefix` returned
  * @param length bytes of payload in this message
+ * @param isKey whether to set the flag KEY, which both ends must know
  */
 export function sealFrame(
   into: Uint8Array,
@@ -102,6 +103,7 @@ export function sealFrame(
   more: boolean,
   payloadAt: number,
   length: number,
+  isKey = false,
 ): number {
   const body = at + Size.header;
   const crc = length === 0 ? 0 : crc32(into.subarray(payloadAt, payloadAt + length));
@@ -111,7 +113,7 @@ export function sealFrame(
     into,
     at,
     MessageType.frame,
-    more ? MessageFlag.more : 0,
+    (more ? MessageFlag.more : 0) | (isKey ? MessageFlag.key : 0),
     source,
     coveredBytes + length,
     coveredBytes,

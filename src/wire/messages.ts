@@ -29,7 +29,10 @@ export const MessageType = {
 } as const;
 
 /** Flags (SPEC section 3). */
-export const MessageFlag = { more: 0x01, optional: 0x80 } as const;
+export const MessageFlag = { more: 0x01, key: 0x02, optional: 0x80 } as const;
+
+/** Feature of both ends with which FRAMEs have the flag KEY (SPEC section 4). */
+export const videoFeature = "video";
 
 /** Sizes in bytes (SPEC sections 3, 5 and 12). `body`, `json`, `name` and `metadata` are maxima. */
 export const Size = {

@@ -222,6 +222,7 @@ export interface FrameOptions {
   name?: string;
   captured?: bigint;
   metadata?: string;
+  isKey?: boolean;
   /** Number of times that reading fails before it succeeds. */
   failures?: number;
   /** Bytes that `pieces` yields before it fails. */
@@ -238,6 +239,7 @@ export class MemoryFrame implements Frame {
   readonly sequence: number;
   readonly captured: bigint;
   readonly metadata: string;
+  readonly isKey: boolean | undefined;
   readonly bytes: Uint8Array;
   readonly options: FrameOptions;
   #failures: number;
@@ -248,6 +250,7 @@ export class MemoryFrame implements Frame {
     this.name = options.name ?? `f${sequence}`;
     this.captured = options.captured ?? BigInt(sequence);
     this.metadata = options.metadata ?? "";
+    this.isKey = options.isKey;
     this.bytes = typeof bytes === "number" ? bytesFor(sequence, bytes) : bytes;
     this.#failures = options.failures ?? 0;
   }
@@ -808,7 +811,7 @@ function decode(parts: readonly Uint8Array[]): { messages: DecodedMessage[]; end
   if (bytes.length === 0) return { messages: [], ends: [] };
   const start = bytes.subarray(0, 8).toString();
   if (start !== "FRAMES/1") throw new Error(`the preface is ${JSON.stringify(start)}`);
-  const decoded = decodeAll(bytes.subarray(8));
+  const decoded = decodeAll(bytes.subarray(8), true);
   if (decoded.error !== undefined) throw new Error(`the oracle refuses it: ${decoded.error}`);
   if (decoded.consumed !== decoded.length) throw new Error("it ends within a message");
   return decoded;

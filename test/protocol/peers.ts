@@ -4,7 +4,12 @@ import { FramesError } from "../../src/errors.ts";
 import { Receiver } from "../../src/protocol/receive/receiver.ts";
 import type { ReceiverEvents, ReceiverLimits } from "../../src/protocol/receive/receiver-events.ts";
 import { encodeControl } from "../../src/wire/encode.ts";
-import { type Hello, MessageType, type Welcome } from "../../src/wire/messages.ts";
+import {
+  type Hello,
+  MessageType,
+  type SourceDeclaration,
+  type Welcome,
+} from "../../src/wire/messages.ts";
 import { decodeAll } from "../wire/oracle.ts";
 import { type DecodedMessage, type JsonMessage, message, type } from "../wire/vectors.ts";
 import { grants, hello, Link, MemoryStore, type Said } from "./memory.ts";
@@ -45,8 +50,8 @@ export class Peer {
     return Buffer.from(message({ type: number, flags: 0, source }, body), "hex");
   }
 
-  source(id: number, name = "a"): Buffer {
-    return this.json(type.SOURCE, id, { name });
+  source(id: number, name = "a", fields: Partial<SourceDeclaration> = {}): Buffer {
+    return this.json(type.SOURCE, id, { name, ...fields });
   }
 
   frame(
@@ -57,9 +62,11 @@ export class Peer {
       payload?: Buffer;
       size?: number;
       more?: boolean;
+      isKey?: boolean;
     } = {},
   ): Buffer {
     const { sequence = 1, name = "f", payload = Buffer.alloc(0), more = false } = fields;
+    const flags = Number(more) | (fields.isKey === true ? 0x02 : 0);
     const { size = payload.length } = fields;
     const fixed = Buffer.alloc(32);
     fixed.writeBigUInt64BE(BigInt(sequence), 0);
@@ -67,7 +74,7 @@ export class Peer {
     fixed.writeUInt32BE(Bun.hash.crc32(payload), 24);
     fixed.writeUInt16BE(Buffer.byteLength(name), 28);
     const covered = Buffer.concat([fixed, Buffer.from(name)]).toString("hex");
-    const heading = { type: type.FRAME, flags: Number(more), source };
+    const heading = { type: type.FRAME, flags, source };
     const length = covered.length / 2 + payload.length;
     return Buffer.concat([Buffer.from(message(heading, covered, "", length), "hex"), payload]);
   }

@@ -7,12 +7,14 @@ import { difference, longestArrayOf, preface, Random, record, Recorder } from ".
 import { decodeAll, toldOf } from "./oracle.ts";
 import {
   badVectors,
+  badVideoVectors,
   bytesOf,
   conversations,
   misplaced,
   type,
   type Vector,
   vectors,
+  videoVectors,
 } from "./vectors.ts";
 
 function withPreface(bytes: Uint8Array): Uint8Array {
@@ -47,8 +49,8 @@ function* everyByte(bytes: Uint8Array): Generator<Uint8Array> {
 }
 
 /** Checks a valid vector passed in these chunks. */
-function check(expected: readonly string[], chunks: Iterable<Uint8Array>): void {
-  const { told, error, atBorder } = record(chunks);
+function check(expected: readonly string[], chunks: Iterable<Uint8Array>, hasVideo = false): void {
+  const { told, error, atBorder } = record(chunks, hasVideo);
   if (error !== undefined) throw error;
   if (!Bun.deepEquals(told, expected)) expect(told).toEqual([...expected]);
   expect(atBorder).toBe(true);
@@ -99,6 +101,28 @@ describe("Decoder and invalid vectors", () => {
       }
     }
   });
+});
+
+describe("Decoder and encoded video", () => {
+  for (const vector of videoVectors) {
+    test(`the decoder reads the vector with the feature video: ${vector.name}`, () => {
+      const bytes = withPreface(bytesOf(vector.hex));
+      const expected = toldOf({ messages: vector.messages });
+      for (const chunks of [[bytes], everyByte(bytes)]) check(expected, chunks, true);
+    });
+
+    test(`the decoder fails without the feature video: ${vector.name}`, () => {
+      const { error } = record([withPreface(bytesOf(vector.hex))]);
+      expect((error as FramesError).code).toBe("protocol");
+    });
+  }
+
+  for (const vector of badVideoVectors) {
+    test(`the decoder fails with the feature video: ${vector.name}`, () => {
+      const { error } = record([withPreface(bytesOf(vector.hex))], true);
+      expect((error as FramesError).code).toBe(vector.error as "protocol");
+    });
+  }
 });
 
 test("the decoder leaves misplaced messages to the receiver and the sender", () => {

@@ -11,9 +11,17 @@ import {
   sealFrame,
 } from "../../src/wire/encode.ts";
 import type { ControlType } from "../../src/wire/messages.ts";
-import { conversations, type DecodedMessage, type, type Vector, vectors } from "./vectors.ts";
+import {
+  conversations,
+  type DecodedMessage,
+  type,
+  type Vector,
+  vectors,
+  videoVectors,
+} from "./vectors.ts";
 
 const MORE = 0x01;
+const KEY = 0x02;
 
 /** Encodes one message, at offset `at` where the encoder supports that. */
 function encode(message: DecodedMessage, at: number): Uint8Array {
@@ -30,7 +38,8 @@ function encode(message: DecodedMessage, at: number): Uint8Array {
     const into = dirty(maxFramePrefixBytes(message) + payload.length);
     const payloadAt = writeFramePrefix(into, at, message);
     into.set(payload, payloadAt);
-    sealFrame(into, at, message.source, more, payloadAt, payload.length);
+    const isKey = (message.flags & KEY) !== 0;
+    sealFrame(into, at, message.source, more, payloadAt, payload.length, isKey);
     return into.subarray(at, payloadAt + payload.length);
   }
   const into = dirty(dataPrefixBytes + payload.length);
@@ -48,7 +57,7 @@ function check(vector: Vector, at: number): void {
 }
 
 describe("encoder and vectors", () => {
-  for (const vector of vectors) {
+  for (const vector of [...vectors, ...videoVectors]) {
     if (vector.decodeOnly) continue;
     test(`the encoder writes the vector byte for byte: ${vector.name} (SPEC section ${vector.section})`, () => {
       check(vector, 0);

@@ -126,9 +126,10 @@ export interface Recording {
 }
 
 /** Passes chunks to a new decoder until it throws. The first chunk begins with the preface. */
-export function record(chunks: Iterable<Uint8Array>): Recording {
+export function record(chunks: Iterable<Uint8Array>, hasVideo = false): Recording {
   const recorder = new Recorder();
   const decoder = new Decoder(recorder);
+  if (hasVideo) decoder.acceptKeyFlag();
   let error: unknown;
   try {
     for (const chunk of chunks) {

@@ -2,12 +2,14 @@ import { describe, expect, test } from "bun:test";
 import { decodeAll, misplacement, WindowModel } from "./oracle.ts";
 import {
   badVectors,
+  badVideoVectors,
   bytesOf,
   conversations,
   type DecodedMessage,
   misplaced,
   type,
   vectors,
+  videoVectors,
 } from "./vectors.ts";
 
 /** Vectors up to this length are tried at every length. */
@@ -37,6 +39,22 @@ describe("oracle and valid vectors", () => {
       }
     }
   });
+});
+
+describe("oracle and encoded video", () => {
+  for (const vector of videoVectors) {
+    test(`the oracle reads the vector with the feature video only: ${vector.name}`, () => {
+      const bytes = bytesOf(vector.hex);
+      expect(decodeAll(bytes, true).messages).toEqual(vector.messages);
+      expect(decodeAll(bytes).error).toBe("protocol");
+    });
+  }
+
+  for (const vector of badVideoVectors) {
+    test(`the oracle fails with the feature video: ${vector.name}`, () => {
+      expect(decodeAll(bytesOf(vector.hex), true).error).toBe(vector.error);
+    });
+  }
 });
 
 describe("oracle and invalid vectors", () => {

@@ -28,6 +28,7 @@ interface Unfinished {
 }
 
 const MORE = 0x01;
+const KEY = 0x02;
 const OPTIONAL = 0x80;
 const HEADER = 12;
 const START = 0xffffffff;
@@ -225,9 +226,11 @@ function isAllowed(
   { type: number, flags, source }: Heading,
   length: number,
   unfinished: Map<number, Unfinished>,
+  hasVideo: boolean,
 ): boolean {
   if (length > 1_048_576) return false;
-  if ((flags & ~(MORE | OPTIONAL)) !== 0) return false;
+  const key = hasVideo && number === type.FRAME ? KEY : 0;
+  if ((flags & ~(MORE | OPTIONAL | key)) !== 0) return false;
   if (flags & MORE && number !== type.FRAME && number !== type.DATA) return false;
   const isJson = bodies[number] !== undefined;
   if (!isJson && !binary.includes(number)) return (flags & OPTIONAL) !== 0;
@@ -255,6 +258,11 @@ class Decoding {
   readonly unfinished = new Map<number, Unfinished>();
   /** The piece whose payload is missing or damaged. */
   open: Piece | undefined;
+  readonly #hasVideo: boolean;
+
+  constructor(hasVideo: boolean) {
+    this.#hasVideo = hasVideo;
+  }
 
   next(rest: Uint8Array): Step {
     if (rest.length < HEADER) return undefined;
@@ -262,7 +270,7 @@ class Decoding {
     const heading = { type: view.getUint8(0), flags: view.getUint8(1), source: view.getUint16(2) };
     const bodyLength = view.getUint32(4);
     const length = HEADER + bodyLength;
-    if (!isAllowed(heading, bodyLength, this.unfinished)) return "protocol";
+    if (!isAllowed(heading, bodyLength, this.unfinished, this.#hasVideo)) return "protocol";
 
     let covered = bodyLength;
     if (heading.type === type.DATA) covered = 4;
@@ -366,11 +374,13 @@ export interface Decoded {
 /**
  * Decodes everything that one side sent after its preface. An incomplete message at the end is an
  * error only if its bytes already break a rule.
+ *
+ * @param hasVideo whether both ends list the feature `video`
  */
-export function decodeAll(bytes: Uint8Array): Decoded {
+export function decodeAll(bytes: Uint8Array, hasVideo = false): Decoded {
   const messages: DecodedMessage[] = [];
   const ends: number[] = [];
-  const decoding = new Decoding();
+  const decoding = new Decoding(hasVideo);
   let consumed = 0;
   while (true) {
     const step = decoding.next(bytes.subarray(consumed));

@@ -98,6 +98,7 @@ export const type = {
 } as const;
 
 const MORE = 0x01;
+const KEY = 0x02;
 const OPTIONAL = 0x80;
 const LIMIT = 1_048_576;
 const HIGHEST = Number.MAX_SAFE_INTEGER;
@@ -553,6 +554,23 @@ function fatal(error: string) {
 }
 
 const receipt = (frames: number) => raw(type.RECEIPT, 0, integer(frames, 8));
+
+/** Bytes of one direction where both ends list the feature `video` (section 4). */
+// prettier-ignore
+export const videoVectors: Vector[] = [
+  valid("5", "KEY marks a key frame where both ends list the feature video", json(type.SOURCE, 1, { name: "a", type: "video/h264" }),
+    frame({ flags: KEY, name: "1.h264", payload: "0000016588" }), frame({ sequence: 2, name: "2.h264", payload: "0000014188" })),
+  valid("5", "KEY and MORE go together, and DATA has MORE only", frame({ flags: KEY | MORE, size: 5, payload: "000001" }), data("000001", "6588")),
+];
+
+/** Byte sequences that are fatal where both ends list the feature `video`, too. */
+// prettier-ignore
+export const badVideoVectors: BadVector[] = ([
+  ["3", "KEY on DATA is fatal", unfinished, data("0102", "0304", { flags: KEY })],
+  ["3", "KEY on SOURCE is fatal", json(type.SOURCE, 1, { name: "a" }, KEY)],
+  ["3", "KEY on an unknown type is fatal", raw(200, 0, "", OPTIONAL | KEY)],
+  ["3", "Flag 4 beside KEY is fatal", frame({ flags: KEY | 0x04 })],
+] satisfies Row[]).map(fatal("protocol"));
 
 /** Byte sequences that are fatal regardless of the other direction. */
 export const badVectors: BadVector[] = [

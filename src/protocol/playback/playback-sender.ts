@@ -15,6 +15,7 @@ import {
   type Hello,
   MessageType,
   unexpectedMessage,
+  videoFeature,
 } from "../../wire/messages.ts";
 import { CursorReports } from "./cursor-reports.ts";
 import { LiveWindow } from "../live-window.ts";
@@ -60,6 +61,8 @@ export class PlaybackSender implements MessageHandler {
   readonly #controls: Uint8Array[] = [];
   /** Largest frame that the client accepts, in bytes. */
   readonly #maxFrameBytes: number;
+  /** Whether the client knows the flag KEY. */
+  readonly #knowsKeys: boolean;
   /** Limits the frames in flight; only for clients that asked for the latest frames. */
   readonly #liveWindow: LiveWindow | undefined;
   /** Frames left to send; `Infinity` if HELLO has no `first`. */
@@ -102,6 +105,7 @@ export class PlaybackSender implements MessageHandler {
     this.#rateLimiter = new RateLimiter(now);
     this.#window = new SendWindow(hello.window ?? defaultWindow);
     this.#maxFrameBytes = hello.limits?.frame ?? Infinity;
+    this.#knowsKeys = hello.features?.includes(videoFeature) === true;
     this.#remainingFrames = hello.first ?? Infinity;
     if (hello.latest === true) this.#liveWindow = new LiveWindow();
     this.#ignoresProof = !requiresKey;
@@ -240,8 +244,8 @@ export class PlaybackSender implements MessageHandler {
     this.#item = undefined;
     let crc = 0;
     try {
-      if (isLarge) out.packFrameStart(id, frame);
-      else crc = out.packFrame(id, frame);
+      if (isLarge) out.packFrameStart(id, frame, this.#knowsKeys);
+      else crc = out.packFrame(id, frame, this.#knowsKeys);
     } catch (error) {
       this.#onReadError(item, error);
       return true;
@@ -329,8 +333,13 @@ export class PlaybackSender implements MessageHandler {
   #declare({ source }: PlaybackItem): number {
     const { id, isNew } = this.#ids.idFor(source);
     if (!isNew) return id;
-    const { name, session, raw } = source;
-    this.#send(MessageType.source, id, { name, session, ...(raw === undefined ? {} : { raw }) });
+    const { name, session, type, raw } = source;
+    this.#send(MessageType.source, id, {
+      name,
+      session,
+      ...(type === undefined ? {} : { type }),
+      ...(raw === undefined ? {} : { raw }),
+    });
     return id;
   }
 

@@ -6,6 +6,8 @@ import type { Frame, RawShape } from "../../frame.ts";
 export interface PlaybackSource {
   readonly name: string;
   readonly session: string;
+  /** Media type of encoded video. */
+  readonly type?: string | undefined;
   readonly raw: RawShape | undefined;
 }
 

@@ -12,12 +12,14 @@ export class SourceIds {
   readonly #ids = new Map<string, { readonly id: number; declared: string }>();
 
   /** Returns the id of a source. `isNew` means that SOURCE must be sent before the id is used. */
-  idFor({ name: source, session, raw }: PlaybackSource): {
+  idFor({ name: source, session, type = "", raw }: PlaybackSource): {
     readonly id: number;
     readonly isNew: boolean;
   } {
     const declared =
-      raw === undefined ? session : `${session} ${raw.width}x${raw.height}.${raw.format}`;
+      raw === undefined
+        ? session + type
+        : `${session}${type} ${raw.width}x${raw.height}.${raw.format}`;
     const known = this.#ids.get(source);
     if (known !== undefined) {
       if (this.#ids.size === maxIds) {

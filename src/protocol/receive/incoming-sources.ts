@@ -24,6 +24,7 @@ import {
   unexpectedMessage,
   type Welcome,
 } from "../../wire/messages.ts";
+import { codecOf, PictureHead } from "../../video/picture-head.ts";
 import { tooLargeError } from "../frame-errors.ts";
 import type { OutcomeCounts } from "./outcome-counts.ts";
 
@@ -33,6 +34,8 @@ type LostBody = ControlBodies[typeof MessageType.lost];
 interface IncomingSource {
   readonly stream: string;
   readonly name: string;
+  /** Media type of the frames, if it was declared. */
+  readonly type: string | undefined;
   readonly raw: RawShape | undefined;
   readonly revises: boolean | undefined;
   /** Session of the original sender; a server sends it to a receiving client. */
@@ -47,8 +50,11 @@ interface IncomingSource {
 
 interface IncomingFrame {
   readonly description: FrameDescription;
-  /** Destination of the payload, or why the frame is refused. */
-  writer: FrameWriter | FramesError;
+  /**
+   * Destination of the payload, or why the frame is refused. The first bytes of a picture of encoded
+   * video are kept until they tell whether it is a key frame.
+   */
+  writer: FrameWriter | PictureHead | FramesError;
 }
 
 /** Callbacks into the receiver that owns the sources. */
@@ -89,6 +95,7 @@ export class IncomingSources {
   readonly #hooks: IncomingSourcesHooks;
   readonly #sources = new Map<number, IncomingSource>();
   #foundCount = 0;
+  #bufferedBytes = 0;
   /** Whether losses were recorded since the last flush of the store. */
   hasUnsavedLosses = false;
 
@@ -121,6 +128,11 @@ export class IncomingSources {
     return this.#sources.values();
   }
 
+  /** Bytes of unfinished pictures that are kept until they tell whether these are key frames. */
+  get bufferedBytes(): number {
+    return this.#bufferedBytes;
+  }
+
   /** Sequence number of the unfinished frame of a source. */
   unfinishedSequence(id: number): number | undefined {
     return this.#sources.get(id)?.unfinished?.description.sequence;
@@ -146,7 +158,8 @@ export class IncomingSources {
    * Binds the id to a source of `stream`. A source with an invalid name is kept, and its frames are
    * refused.
    */
-  declare(id: number, stream: string, { name, raw, revises, session }: SourceDeclaration): void {
+  declare(id: number, stream: string, declaration: SourceDeclaration): void {
+    const { name, type, raw, revises, session } = declaration;
     const refusal = catchFrameError(() => this.#store.checkNames(stream, name));
     // A refused name can be of any length.
     const shownName = refusal instanceof FramesError ? name.slice(0, maxRefusedNameLength) : name;
@@ -154,6 +167,7 @@ export class IncomingSources {
     this.#sources.set(id, {
       stream,
       name: shownName,
+      type,
       raw,
       revises,
       session,
@@ -219,16 +233,31 @@ export class IncomingSources {
     countBegunFrame();
     const incoming = this.#sourceWithId(id);
     const store = this.#openStore(incoming);
-    let writer: FrameWriter | FramesError;
+    const codec = codecOf(incoming.type, description.name);
+    let writer: IncomingFrame["writer"];
     if (store instanceof FramesError) {
       writer = store;
     } else if (description.size > this.#limits.frame) {
       writer = tooLargeError(description.size, this.#limits.frame);
+    } else if (codec !== undefined) {
+      writer = new PictureHead(codec);
     } else {
       writer = catchFrameError(() => store.begin(description));
     }
     incoming.unfinished = { description, writer };
     if (writer instanceof FramesError) this.#refuse(id, incoming, description, writer);
+  }
+
+  /** Begins a picture of encoded video in the store, with the bytes that were kept. */
+  #beginPicture(id: number, incoming: IncomingSource, head: PictureHead, isKey: boolean): void {
+    const store = this.#openStore(incoming);
+    const description = { ...incoming.unfinished!.description, isKey };
+    const writer =
+      store instanceof FramesError ? store : catchFrameError(() => store.begin(description));
+    incoming.unfinished = { description, writer };
+    this.#bufferedBytes -= head.bytes.length;
+    if (writer instanceof FramesError) this.#refuse(id, incoming, description, writer);
+    else if (head.bytes.length > 0) this.writePayload(id, head.bytes);
   }
 
   #refuse(
@@ -253,6 +282,12 @@ export class IncomingSources {
     if (unfinished === undefined) throw unexpectedMessage(MessageType.data);
     const { writer } = unfinished;
     if (writer instanceof FramesError) return;
+    if (writer instanceof PictureHead) {
+      const isKey = writer.push(bytes);
+      if (isKey === undefined) return void (this.#bufferedBytes += bytes.length);
+      this.#beginPicture(id, incoming, writer, isKey);
+      return this.writePayload(id, bytes);
+    }
     const failure = catchFrameError(() => writer.write(bytes));
     if (!(failure instanceof FramesError)) return;
     writer.discard();
@@ -263,10 +298,14 @@ export class IncomingSources {
   /** Completes the unfinished frame. The store may report the outcome later. */
   finishFrame(id: number, crc: number): void {
     const incoming = this.#sourceWithId(id);
+    const head = incoming.unfinished!.writer;
+    // An access unit without a slice, perhaps without any bytes.
+    if (head instanceof PictureHead) this.#beginPicture(id, incoming, head, false);
     const { description, writer } = incoming.unfinished!;
     incoming.unfinished = undefined;
     // REFUSED was sent when the frame was refused.
     if (writer instanceof FramesError) return this.#onFrameEnded(incoming, description, writer);
+    if (writer instanceof PictureHead) throw new FramesError("internal");
     const outcome = catchFrameError(() => writer.finish(crc));
     if (outcome instanceof Promise) {
       const resolve = this.#outcomes.addPending();
@@ -301,7 +340,7 @@ export class IncomingSources {
     if (unfinished?.description.sequence !== sequence) throw unexpectedMessage(MessageType.abort);
     incoming.unfinished = undefined;
     const { description, writer } = unfinished;
-    if (!(writer instanceof FramesError)) writer.discard();
+    this.#discard(writer);
     this.#onFrameEnded(incoming, description, writer instanceof FramesError ? writer : "aborted");
   }
 
@@ -368,8 +407,13 @@ export class IncomingSources {
     for (const incoming of this.#sources.values()) {
       const writer = incoming.unfinished?.writer;
       incoming.unfinished = undefined;
-      if (writer !== undefined && !(writer instanceof FramesError)) writer.discard();
+      if (writer !== undefined) this.#discard(writer);
     }
+  }
+
+  #discard(writer: IncomingFrame["writer"]): void {
+    if (writer instanceof PictureHead) this.#bufferedBytes -= writer.bytes.length;
+    else if (!(writer instanceof FramesError)) writer.discard();
   }
 }
 

@@ -20,6 +20,7 @@ import {
   MessageType,
   typeName,
   unexpectedMessage,
+  videoFeature,
   type Welcome,
 } from "../../wire/messages.ts";
 import { Keepalive, toWireTime } from "../keepalive.ts";
@@ -154,12 +155,13 @@ export class Receiver implements MessageHandler {
   }
 
   /**
-   * Received bytes buffered until the rest of their message arrives or reading resumes, and those of
-   * HELLO, which is kept.
+   * Received bytes buffered until the rest of their message or picture arrives or reading resumes,
+   * and those of HELLO, which is kept.
    */
   get bufferedBytes(): number {
     const handshakeBytes = this.#serverHandshake?.bufferedBytes ?? 0;
-    return this.#decoder.bufferedBytes + handshakeBytes + this.#helloBytes;
+    const frameBytes = this.#sources.bufferedBytes;
+    return this.#decoder.bufferedBytes + handshakeBytes + this.#helloBytes + frameBytes;
   }
 
   /** Whether a `shutDown` has completed: every frame begun before it has ended. */
@@ -447,7 +449,7 @@ export class Receiver implements MessageHandler {
     this.#phase = isSender ? "open" : "handed-over";
     this.#sendPreface();
     const durable = isSender && (hello.durable === true || this.#store.isDurable);
-    const features = ["offer", "replace", "moved-away"];
+    const features = ["offer", "replace", "moved-away", videoFeature];
     const { receiptIntervalMs } = this.#store;
     const receiptField = receiptIntervalMs === undefined ? {} : { receipts: receiptIntervalMs };
     this.#send(MessageType.welcome, 0, {
@@ -457,6 +459,7 @@ export class Receiver implements MessageHandler {
       ...receiptField,
       ...welcome,
     });
+    if (hello.features?.includes(videoFeature) === true) this.#decoder.acceptKeyFlag();
     if (!isSender) this.#events.onHandOver?.(this.#decoder);
   }
 
@@ -466,6 +469,8 @@ export class Receiver implements MessageHandler {
     this.#clientHandshake.checkWelcome();
     this.#phase = "open";
     this.#keepalive.onHandshakeDone();
+    const isKnown = ({ features }: Hello | Welcome) => features?.includes(videoFeature) === true;
+    if (isKnown(this.hello!) && isKnown(welcome)) this.#decoder.acceptKeyFlag();
     this.#events.onWelcome?.(welcome);
   }
 

@@ -67,6 +67,10 @@ class RenumberedFrame implements Frame {
     return this.original.metadata;
   }
 
+  get isKey(): boolean | undefined {
+    return this.original.isKey;
+  }
+
   get revises(): boolean | undefined {
     return this.original.revises;
   }

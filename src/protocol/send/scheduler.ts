@@ -10,6 +10,7 @@ import {
   type ControlBodies,
   MessageType,
   unexpectedMessage,
+  videoFeature,
   type Welcome,
 } from "../../wire/messages.ts";
 import { recentPeriodMs } from "../live-window.ts";
@@ -45,6 +46,8 @@ export class Scheduler implements FrameConsumer {
   readonly #active: OutgoingSource[];
   readonly #window: SendWindow<OutgoingSource>;
   readonly #recentMs: number;
+  /** Whether the server knows the flag KEY. */
+  readonly #knowsKeys: boolean;
   #usesLiveWindow = false;
   /**
    * Asks the server which frames it has; `undefined` if the server does not take OFFERs or has an
@@ -78,6 +81,7 @@ export class Scheduler implements FrameConsumer {
     compileCheaply(this.#packNext, this.#begin, this.ack, this.#nextFrame, this.#sendLosses);
     compileCheaply(this.#onFrameSent, this.accept, this.#packRound);
     this.#recentMs = recentPeriodMs(welcome.receipts);
+    this.#knowsKeys = welcome.features?.includes(videoFeature) === true;
     for (const { input: source } of sources)
       this.#usesLiveWindow ||= source.usesLiveWindow === true;
     const canOffer = welcome.fresh !== true && welcome.features?.includes("offer") === true;
@@ -304,8 +308,8 @@ export class Scheduler implements FrameConsumer {
     this.#begunBytes += frame.size;
     let crc = 0;
     try {
-      if (large) out.packFrameStart(source.id, frame);
-      else crc = out.packFrame(source.id, frame);
+      if (large) out.packFrameStart(source.id, frame, this.#knowsKeys);
+      else crc = out.packFrame(source.id, frame, this.#knowsKeys);
     } catch (error) {
       return this.#retry(source, frame, error);
     }

@@ -18,6 +18,7 @@ import {
   typeName,
   unexpectedMessage,
   type Welcome,
+  videoFeature,
 } from "../../wire/messages.ts";
 import { ClientHandshake } from "../handshake.ts";
 import { Keepalive, toWireTime } from "../keepalive.ts";
@@ -83,7 +84,7 @@ export class Sender implements MessageHandler {
     events: SenderEvents,
     key?: Key,
   ) {
-    const features = ["offer", "replace", "moved-away"];
+    const features = ["offer", "replace", "moved-away", videoFeature];
     this.#handshake = new ClientHandshake({ ...hello, features }, key);
     this.#events = events;
     this.#now = now;

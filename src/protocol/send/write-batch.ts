@@ -85,12 +85,14 @@ export class WriteBatch {
   /**
    * Packs a whole frame, reading it straight into the buffer. Returns its CRC-32.
    *
+   * @param knowsKeys whether the peer knows the flag KEY
    * @throws {FramesError} if it cannot be read or its name is too long; nothing is packed then
    */
-  packFrame(source: number, frame: Frame): number {
+  packFrame(source: number, frame: Frame, knowsKeys: boolean): number {
     const payload = writeFramePrefix(this.#buffer, this.length, frame);
     if (frame.size > 0) frame.read(this.#buffer.subarray(payload, payload + frame.size));
-    const crc = sealFrame(this.#buffer, this.length, source, false, payload, frame.size);
+    const isKey = knowsKeys && frame.isKey === true;
+    const crc = sealFrame(this.#buffer, this.length, source, false, payload, frame.size, isKey);
     this.length = payload + frame.size;
     return crc;
   }
@@ -98,11 +100,13 @@ export class WriteBatch {
   /**
    * Packs the start of a frame whose payload follows in pieces.
    *
+   * @param knowsKeys whether the peer knows the flag KEY
    * @throws {FramesError} `bad-name` if its name or metadata is too long
    */
-  packFrameStart(source: number, frame: Frame): void {
+  packFrameStart(source: number, frame: Frame, knowsKeys: boolean): void {
     const payload = writeFramePrefix(this.#buffer, this.length, frame);
-    sealFrame(this.#buffer, this.length, source, true, payload, 0);
+    const isKey = knowsKeys && frame.isKey === true;
+    sealFrame(this.#buffer, this.length, source, true, payload, 0, isKey);
     this.length = payload;
   }
 

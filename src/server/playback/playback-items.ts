@@ -9,10 +9,13 @@ import type { FrameFiles } from "../../store/directory/frame-files.ts";
 import type { FrameRecord } from "../../store/journal/journal-reader.ts";
 import { isPathPart, isSource } from "../../store/journal/row-check.ts";
 import { unknownSession } from "../../store/journal/schema.ts";
+import { videoTypes } from "../../video/nal-units.ts";
+import { codecOf } from "../../video/picture-head.ts";
 import { StoredFrame } from "./stored-frame.ts";
 
-export function sourceInfo({ source, session, raw }: FrameRecord): PlaybackSource {
-  return { name: source, session, raw };
+export function sourceInfo({ source, name, session, raw }: FrameRecord): PlaybackSource {
+  const codec = codecOf(undefined, name);
+  return { name: source, session, type: codec && videoTypes[codec], raw };
 }
 
 export function frameItem(

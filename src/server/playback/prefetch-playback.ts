@@ -109,6 +109,7 @@ export class RemoteFrame implements Frame {
   readonly captured: bigint;
   readonly size: number;
   readonly metadata: string;
+  readonly isKey: boolean | undefined;
   readonly #fetch: Fetch;
   #loaded: Uint8Array | FramesError | undefined;
 
@@ -120,6 +121,7 @@ export class RemoteFrame implements Frame {
       captured: this.captured,
       size: this.size,
       metadata: this.metadata,
+      isKey: this.isKey,
     } = record);
     this.#fetch = fetch;
   }

@@ -38,6 +38,10 @@ export class StoredFrame implements Frame {
     return this.record.metadata;
   }
 
+  get isKey(): boolean | undefined {
+    return this.record.isKey;
+  }
+
   #open(): number {
     const file = this.#files.open(this.record);
     if (file === undefined) throw missingError();

@@ -32,6 +32,9 @@ import {
   whole,
 } from "../memory.ts";
 
+/** A key frame of H.264. */
+const key = Uint8Array.fromHex("0000000165881122");
+
 const origin = (source: string, session = "a".repeat(32)): PlaybackSource => ({
   name: source,
   session,
@@ -198,7 +201,7 @@ class Pair {
 
   /** Messages sent by the server. */
   get messages(): DecodedMessage[] {
-    const decoded = decodeAll(Buffer.concat(this.said).subarray(8));
+    const decoded = decodeAll(Buffer.concat(this.said).subarray(8), true);
     if (decoded.error !== undefined) throw new Error(`the oracle refuses it: ${decoded.error}`);
     return decoded.messages;
   }
@@ -296,6 +299,31 @@ describe("a receiving client", () => {
     expect(pair.told.at(-1)).toBe("c1000 after 1000");
     expect(pair.client.isDone).toBe(false);
   });
+
+  for (const features of [["video"], []]) {
+    test(`encoded video has its type, and the flag KEY with the features [${features.join()}]`, async () => {
+      const video = { ...origin("v"), type: "video/h264" };
+      const items = [
+        item(1, new MemoryFrame(1, key, { name: "1.h264", isKey: true }), video),
+        item(2, new MemoryFrame(2, 5, { name: "2.h264", isKey: false }), video),
+        item(3, new MemoryFrame(3, 5), origin("v")),
+      ];
+      // WELCOME lists it always, as that of a server does.
+      const pair = await new Pair(new ListSupply(items), { features }).run();
+      expect(pair.error).toBeUndefined();
+      const frames = pair.messages.filter((message) => message.type === type.FRAME);
+      expect(frames.map(({ flags }) => flags)).toEqual(
+        features.length === 0 ? [0, 0, 0] : [2, 0, 0],
+      );
+      const sources = pair.messages.filter((message) => message.type === type.SOURCE);
+      expect(sources.map((source) => "json" in source && source.json)).toMatchObject([
+        { name: "v", type: "video/h264" },
+        { name: "v" },
+      ]);
+      const isKeys = pair.store.frames.map(({ description }) => description.isKey);
+      expect(isKeys).toEqual([true, false, undefined]);
+    });
+  }
 
   test("frames that a client refuses count as refused at both ends", async () => {
     const items = [1, 2, 3].map((number) => item(number, new MemoryFrame(number, 50)));

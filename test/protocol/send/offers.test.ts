@@ -458,14 +458,14 @@ describe("WELCOME and HELLO", () => {
       const peer = new Client(grants, new MemoryStore({ isDurable }));
       peer.says(peer.hello(asked));
       const [welcome] = peer.heard();
-      const features = ["offer", "replace", "moved-away"];
+      const features = ["offer", "replace", "moved-away", "video"];
       expect(json(welcome!)).toMatchObject({ features, durable: expected });
     }
   });
 
   test("HELLO lists the same features as WELCOME", async () => {
     const link = await deliver({ sources: [] });
-    expect(json(link.said[0]!)["features"]).toEqual(["offer", "replace", "moved-away"]);
+    expect(json(link.said[0]!)["features"]).toEqual(["offer", "replace", "moved-away", "video"]);
   });
 
   test("the receiver passes the options of HELLO on to the store", () => {
