@@ -19,10 +19,10 @@ const typesByExtension = new Map<string, string>([
   ["pbm", "image/x-portable-bitmap"],
   ["pnm", "image/x-portable-anymap"],
   ["pam", "image/x-portable-arbitrarymap"],
-  ["h264", "video/h264"],
-  ["h265", "video/h265"],
   ["npy", "application/x-npy"],
   ["json", "application/json"],
+  ["h264", "video/h264"],
+  ["h265", "video/h265"],
 ]);
 
 export const binaryType = "application/octet-stream";
