@@ -43,7 +43,10 @@ export async function sendCommand(
     const onRetry = (error: FramesError) => output.onEvent({ type: "retry", error });
     const dryRun = args.isOn("dry-run");
     const onTimeClamped = (path: string) => output.onEvent({ type: "time-clamped", path });
-    const planOptions = { ...options, onRetry, onTimeClamped, dryRun };
+    const onNotice = (source: string, message: string) =>
+      output.onEvent({ type: "notice", source, message });
+    const callbacks = { onRetry, onTimeClamped, onNotice };
+    const planOptions = { ...options, ...callbacks, dryRun, onlyPictures: isArticle };
     const planned = await plan(args.positionals, planOptions, started);
     if (dryRun) return printDryRun(planned, args, terminal, output);
     const { graceful, immediate } = stopOnSignal();
@@ -121,6 +124,8 @@ function sendOptionsOf(args: Arguments): SendOptions {
     camera: args.list("camera"),
     quality: args.list("quality"),
     lossless: args.isOn("lossless"),
+    convert: args.list("convert"),
+    copyVideo: args.isOn("copy-video"),
     realtime: args.isOn("realtime"),
     ...(spool === undefined ? {} : { spool }),
     ...(spoolSize === undefined ? {} : { spoolSize }),

@@ -71,6 +71,8 @@ export type SendEvent =
   | { type: "time-clamped"; path: string }
   /** Describes the frames of a video, a camera or a URL. */
   | { type: "media"; source: string; description: string }
+  /** Says what is unusual about encoded video, such as a stream without key frames. */
+  | { type: "notice"; source: string; message: string }
   /** A directory, camera or URL failed, and is tried again. */
   | { type: "retry"; error: FramesError };
 
@@ -155,7 +157,9 @@ export async function send(input: Sendable, options: SendOptions = {}): Promise<
   const started = Date.now();
   const onRetry = (error: FramesError) => options.onEvent?.({ type: "retry", error });
   const onTimeClamped = (path: string) => options.onEvent?.({ type: "time-clamped", path });
-  const planned = await plan(input, { onRetry, onTimeClamped, ...options }, started);
+  const onNotice = (source: string, message: string) =>
+    options.onEvent?.({ type: "notice", source, message });
+  const planned = await plan(input, { onRetry, onTimeClamped, onNotice, ...options }, started);
   return await sendPlan(planned, options, started);
 }
 

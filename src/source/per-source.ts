@@ -87,3 +87,12 @@ export function parseRate(text: string): number {
     `Cannot read --fps: expected frames a second such as 10, current value is ${JSON.stringify(text)}`,
   );
 }
+
+/** @throws {FramesError} `usage` */
+export function parseConversion(text: string): "jpeg" | "png" {
+  if (text === "jpeg" || text === "png") return text;
+  throw new FramesError(
+    "usage",
+    `Cannot read --convert: expected jpeg or png, current value is ${JSON.stringify(text)}`,
+  );
+}

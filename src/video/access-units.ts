@@ -1,20 +1,6 @@
 /** Splits a stream of encoded video in Annex B into access units, each of one picture. */
-import {
-  findStartCode,
-  isKeyPicture,
-  isParameterSet,
-  isSlice,
-  nalUnits,
-  typeOf,
-  type VideoCodec,
-} from "./nal-units.ts";
-
-/** Types of the access unit delimiter, and of the sequence parameter set. */
-const delimiterTypes = { h264: 9, h265: 35 } as const;
-const sequenceTypes = { h264: 7, h265: 33 } as const;
-
-/** Parameter sets kept at most. H.264 allows 256 picture parameter sets. */
-const maxParameterSets = 300;
+import { findStartCode, isSlice, typeOf, type VideoCodec } from "./nal-units.ts";
+import { ParameterSets } from "./parameter-sets.ts";
 
 /** Bytes of a NAL unit that show whether it begins an access unit: start code, header, slice. */
 const maxHeadBytes = 7;
@@ -35,13 +21,20 @@ export class AccessUnitSplitter {
   #hasSlice = false;
   /** Bytes of the current access unit that were dropped because it is too large. */
   #dropped = 0;
-  /** Parameter sets in use, from the last sequence parameter set on. */
-  #parameterSets: Buffer[] = [];
+  /** Whether the buffer begins with a start code. Bytes before the first one are dropped. */
+  #isAligned = false;
+  readonly #parameterSets: ParameterSets;
 
   /** @param maxBytes larger access units are dropped */
   constructor(codec: VideoCodec, maxBytes: number) {
     this.#codec = codec;
     this.#maxBytes = maxBytes;
+    this.#parameterSets = new ParameterSets(codec);
+  }
+
+  /** Whether a start code has come. */
+  get isAligned(): boolean {
+    return this.#isAligned;
   }
 
   /**
@@ -50,6 +43,7 @@ export class AccessUnitSplitter {
    */
   *push(chunk: Uint8Array): Generator<Uint8Array | number, undefined> {
     this.#append(chunk);
+    if (!this.#isAligned) this.#align();
     for (let end; (end = this.#findEnd()) >= 0;) yield* this.#take(end);
     if (this.#length <= this.#maxBytes) return undefined;
     // Keep what may be the beginning of a start code.
@@ -65,6 +59,16 @@ export class AccessUnitSplitter {
   *end(): Generator<Uint8Array | number, undefined> {
     if (this.#hasSlice) yield* this.#take(this.#length);
     return undefined;
+  }
+
+  /** Drops the bytes before the first start code. */
+  #align(): void {
+    const at = findStartCode(this.#buffer.subarray(0, this.#length), 0);
+    this.#isAligned = at >= 0;
+    // The last three bytes may be the beginning of a start code of four.
+    const start = at < 0 ? Math.max(0, this.#length - 3) : this.#buffer[at - 1] === 0 ? at - 1 : at;
+    this.#buffer.copyWithin(0, start, this.#length);
+    this.#length -= start;
   }
 
   #append(chunk: Uint8Array): void {
@@ -115,36 +119,11 @@ export class AccessUnitSplitter {
     const bytes = this.#buffer.subarray(0, end);
     const total = this.#dropped + end;
     if (total > this.#maxBytes) yield total;
-    else yield this.#withParameterSets(bytes);
+    else yield this.#parameterSets.complete(new Uint8Array(bytes));
     this.#buffer.copyWithin(0, end, this.#length);
     this.#length -= end;
     this.#searched = Math.max(0, this.#searched - end);
     this.#hasSlice = false;
     this.#dropped = 0;
-  }
-
-  /** Returns a copy of an access unit. A key frame begins with the parameter sets it needs. */
-  #withParameterSets(bytes: Buffer): Uint8Array {
-    const own: Buffer[] = [];
-    let hasSequence = false;
-    let isKey = false;
-    let afterDelimiter = 0;
-    for (const { start, end, type } of nalUnits(bytes, this.#codec)) {
-      if (isSlice(type, this.#codec)) {
-        isKey = isKeyPicture(type, this.#codec);
-        break;
-      }
-      // An access unit delimiter stays the first NAL unit.
-      if (type === delimiterTypes[this.#codec]) afterDelimiter = end;
-      if (!isParameterSet(type, this.#codec)) continue;
-      own.push(Buffer.from(bytes.subarray(start, end)));
-      hasSequence ||= type === sequenceTypes[this.#codec];
-    }
-    const earlier = this.#parameterSets;
-    // A new sequence parameter set ends the use of all earlier sets.
-    this.#parameterSets = hasSequence ? own : [...earlier, ...own].slice(-maxParameterSets);
-    if (!isKey || hasSequence) return new Uint8Array(bytes);
-    const head = bytes.subarray(0, afterDelimiter);
-    return new Uint8Array(Buffer.concat([head, ...earlier, bytes.subarray(afterDelimiter)]));
   }
 }

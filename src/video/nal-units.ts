@@ -27,6 +27,9 @@ export interface NalUnit {
   readonly type: number;
 }
 
+/** Type of the sequence parameter set, which has the size and the coding of the pictures. */
+export const sequenceTypes = { h264: 7, h265: 33 } as const;
+
 /** Start code of three bytes. One of four bytes has a zero before it. */
 const startCode = Buffer.from([0, 0, 1]);
 

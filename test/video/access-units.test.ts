@@ -58,14 +58,17 @@ describe("AccessUnitSplitter", () => {
       const [delimiter, key, delta] = codec === "h264" ? [9, 5, 1] : [35, 20, 1];
       const sets = codec === "h264" ? [7, 8, 8] : [32, 33, 34];
       const more = codec === "h264" ? 8 : 34;
-      const stream = Buffer.concat(
-        [...sets, key, delta, more, delta, delimiter, key].map((type) => unit(codec, type)),
-      );
+      const stream = Buffer.concat([
+        ...[...sets, key, delta].map((type) => unit(codec, type)),
+        unit(codec, more, true, 21),
+        ...[delta, delimiter, key].map((type) => unit(codec, type)),
+      ]);
       expect(split(stream, codec).map((one) => typesOf(one as Uint8Array, codec))).toEqual([
         [...sets, key],
         [delta],
         [more, delta],
-        [delimiter, ...sets, more, key],
+        // Equal sets are added once.
+        [delimiter, ...new Set(sets), more, key],
       ]);
     });
 

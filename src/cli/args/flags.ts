@@ -323,6 +323,19 @@ export const flags: readonly Flag[] = [
     commands: ["send"],
   },
   {
+    name: "convert",
+    kind: "list",
+    value: "[SOURCE=]jpeg|png",
+    help: "Make pictures of a camera's H.264 or H.265; repeatable",
+    commands: ["send"],
+  },
+  {
+    name: "copy-video",
+    kind: "switch",
+    help: "Send H.264 and H.265 of video files as they are",
+    commands: ["send"],
+  },
+  {
     name: "fail-on-gap",
     kind: "switch",
     help: "Exit with 23 if a chosen --policy dropped frames",
@@ -351,8 +364,8 @@ export const flags: readonly Flag[] = [
   {
     name: "raw",
     kind: "list",
-    value: "[SOURCE=]WxH:FORMAT",
-    help: "Read raw frames from a pipe, such as 640x512:gray16le; repeatable",
+    value: "[SOURCE=]WxH:FORMAT|h264|h265",
+    help: "Read raw frames or encoded video from a pipe; repeatable",
     commands: ["send"],
   },
   {

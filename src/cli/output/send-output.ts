@@ -98,6 +98,11 @@ export class SendOutput {
         if (this.#isJson) printJson(this.#terminal, { type: "media", source, description });
         return this.#messages.print(`${source}: ${description}`);
       }
+      case "notice": {
+        const { source, message } = event;
+        if (this.#isJson) printJson(this.#terminal, { type: "notice", source, message });
+        return this.#messages.warn(`${source}: ${message}`);
+      }
       case "retry": {
         const { code, message } = event.error;
         if (this.#isJson) printJson(this.#terminal, { type: "retry", error: code, message });

@@ -23,6 +23,7 @@ const unsupportedOptions = [
   ["multipart", "--multipart"],
   ["receipts", "--receipts"],
   ["spool", "--spool"],
+  ["copyVideo", "--copy-video"],
   ["maxBytesPerSecond", "--bwlimit"],
   ["giveUpAfter", "--give-up-after"],
   ["keyFile", "--key-file"],
@@ -41,7 +42,11 @@ export async function sendArticle(
 ): Promise<SendSummary> {
   const started = Date.now();
   checkArticleOptions(options);
-  return await sendArticlePlan(await plan(input, options, started), options, started);
+  return await sendArticlePlan(
+    await plan(input, { ...options, onlyPictures: true }, started),
+    options,
+    started,
+  );
 }
 
 /**

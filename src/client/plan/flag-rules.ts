@@ -64,6 +64,8 @@ export const flagRules: readonly FlagRule[] = [
   { option: "camera", flag: "--camera", kinds: ["camera"], isPerSource: true },
   { option: "quality", flag: "--quality", kinds: ["video", "camera", "url"], isPerSource: true },
   { option: "lossless", flag: "--lossless", kinds: ["video", "camera", "url"] },
+  { option: "convert", flag: "--convert", kinds: ["video", "camera", "url"], isPerSource: true },
+  { option: "copyVideo", flag: "--copy-video", kinds: ["video", "camera", "url"] },
 ];
 
 /** Options that change another one, and mean nothing without it. */
@@ -71,6 +73,13 @@ export const dependentFlags = [
   { option: "since", flag: "--since", needs: "watch", needsFlag: "--watch" },
   { option: "settleMs", flag: "--settle", needs: "watch", needsFlag: "--watch" },
   { option: "spoolSize", flag: "--spool-size", needs: "spool", needsFlag: "--spool" },
+] as const;
+
+/** Options that make pictures of video. */
+const picturesFlags = [
+  { option: "convert", flag: "--convert" },
+  { option: "quality", flag: "--quality" },
+  { option: "lossless", flag: "--lossless" },
 ] as const;
 
 /**
@@ -106,6 +115,16 @@ export function checkFlags(inputs: readonly SourceInput[], options: PlanOptions)
     throw new FramesError(
       "usage",
       "Cannot use --raw with --multipart: write X-Raw in the header of each frame; leave one out",
+    );
+  }
+  for (const { option, flag } of picturesFlags) {
+    // A value for one source leaves the others to be copied.
+    const isGeneral = (value: unknown): boolean =>
+      typeof value !== "string" || !value.includes("=");
+    if (options.copyVideo !== true || !valuesOf(options[option]).some(isGeneral)) continue;
+    throw new FramesError(
+      "usage",
+      `Cannot use both --copy-video and ${flag}: ${flag} makes pictures; leave one out`,
     );
   }
   if (options.dryRun === true && options.watch === true) {

@@ -3,7 +3,13 @@ import { FramesError } from "../../errors.ts";
 import type { FrameSource, RawShape } from "../../frame.ts";
 import { monotonicNow } from "../../common/clock.ts";
 import type { SkippedPath } from "../../source/files/directory-source.ts";
-import type { Capture, CapturedFrame, CaptureDefaults } from "../../source/live/iterable-source.ts";
+import { EncodedVideo } from "../../source/live/encoded-video.ts";
+import type {
+  Capture,
+  CapturedFrame,
+  CaptureDefaults,
+  CaptureSettings,
+} from "../../source/live/iterable-source.ts";
 import { parseCameraMode } from "../../source/media/input.ts";
 import { LiveSource, type LiveSourceOptions } from "../../source/live/live-source.ts";
 import type { MultipartPipe } from "../../source/live/multipart-pipe.ts";
@@ -13,6 +19,7 @@ import {
   checkSourceNames,
   checkValues,
   parsePolicy,
+  parseConversion,
   parseQuality,
   parseRate,
   type PerSource,
@@ -22,6 +29,7 @@ import {
 import { Spool } from "../../source/live/spool.ts";
 import type { RootDirectory } from "../../source/files/file-filter.ts";
 import type { WatchOptions } from "../../source/files/directory-watcher.ts";
+import type { VideoCodec } from "../../video/nal-units.ts";
 import { containsSecret } from "../../safe-text.ts";
 import { sourceFolderPath } from "../../store/name-rules.ts";
 import { StreamNameTemplate } from "./stream-name.ts";
@@ -51,7 +59,10 @@ export interface PlanOptions {
   readonly since?: bigint;
   /** What a full queue does: `block` or `latest[:N]`. `SOURCE=VALUE` applies to one source only. */
   readonly policy?: PerSource;
-  /** Shape of raw frames on a pipe, `WIDTHxHEIGHT:FORMAT`; may be per source, as `policy`. */
+  /**
+   * What frames without a header are: their shape, `WIDTHxHEIGHT:FORMAT`, or `h264` or `h265`, each
+   * an access unit in Annex B; may be per source, as `policy`.
+   */
   readonly raw?: PerSource;
   /** Reads a pipe whose frames have headers, as `frames receive --multipart` writes them. */
   readonly multipart?: boolean;
@@ -69,6 +80,17 @@ export interface PlanOptions {
   readonly quality?: PerSource;
   /** Converts frames of videos and cameras that are not images to PNG instead of JPEG. */
   readonly lossless?: boolean;
+  /**
+   * Converts H.264 and H.265 of cameras to pictures: `jpeg`, or `png` without loss. Without it they
+   * are copied; `quality`, `lossless` and `fps` ask for pictures too. May be per source, as `policy`.
+   */
+  readonly convert?: PerSource;
+  /** Copies H.264 and H.265 of video files as they are, instead of converting them to JPEG. */
+  readonly copyVideo?: boolean;
+  /** Makes pictures of all encoded video, because the server knows nothing else. */
+  readonly onlyPictures?: boolean;
+  /** Called with what is unusual about encoded video. */
+  readonly onNotice?: (source: string, message: string) => void;
   /** Called when a camera, a URL or the disk of the spool fails and will be tried again. */
   readonly onRetry?: (error: FramesError) => void;
   /** Called for a file whose time cannot be a capture time. */
@@ -111,7 +133,7 @@ export function createLiveSource(
   name: string,
   frames: AsyncIterable<Capture> | Iterable<Capture>,
   policy: QueuePolicy,
-  naming: CaptureDefaults,
+  naming: CaptureSettings,
   spool: Spool | undefined,
   options: Pick<LiveSourceOptions, "raw" | "capturesOffline"> = {},
 ): LiveSource {
@@ -131,10 +153,11 @@ export function createLiveSource(
 /** Parsers of the settings that may be given per source. */
 const parsers = {
   policy: parsePolicy,
-  raw: parseRawShape,
+  raw: parseRaw,
   fps: parseRate,
   camera: parseCameraMode,
   quality: parseQuality,
+  convert: parseConversion,
 } as const;
 
 /** @throws {FramesError} `usage` if a setting cannot be parsed */
@@ -172,9 +195,29 @@ export function queuePolicyFor<Default>(
   return text === undefined ? fallback : parsePolicy(text);
 }
 
-export function rawShapeFor(source: string, { raw }: PlanOptions): RawShape | undefined {
+/** What the frames of a pipe or a program are, if they have no header. */
+export type RawFrames = RawShape | VideoCodec;
+
+/** @throws {FramesError} `usage` */
+function parseRaw(text: string): RawFrames {
+  return text === "h264" || text === "h265" ? text : parseRawShape(text);
+}
+
+export function rawFramesFor(source: string, { raw }: PlanOptions): RawFrames | undefined {
   const text = settingFor(raw, source);
-  return text === undefined ? undefined : parseRawShape(text);
+  return text === undefined ? undefined : parseRaw(text);
+}
+
+/** Returns the settings of a source of encoded video, or of other frames if `codec` is not given. */
+export function captureSettings(
+  source: string,
+  codec: VideoCodec | undefined,
+  { onNotice }: PlanOptions,
+  naming: CaptureDefaults,
+): CaptureSettings {
+  if (codec === undefined) return naming;
+  const notify = (message: string): void => onNotice?.(source, message);
+  return { ...naming, video: new EncodedVideo(codec, notify, naming.clock) };
 }
 
 /**

@@ -14,7 +14,8 @@ import {
   type Plan,
   type PlanOptions,
   queuePolicyFor,
-  rawShapeFor,
+  captureSettings,
+  rawFramesFor,
   openSpool,
   resolveStream,
   withSpool,
@@ -29,6 +30,7 @@ import { parseInput } from "../../source/media/input.ts";
 import { type Media, openMedia } from "../../source/media/media.ts";
 import { MultipartPipe } from "../../source/live/multipart-pipe.ts";
 import { pipeFrames } from "../../source/live/pipe.ts";
+import { videoPipeFrames } from "../../source/live/video-pipe.ts";
 import { parseQuality, settingFor } from "../../source/per-source.ts";
 import type { Spool } from "../../source/live/spool.ts";
 import { isRecording, planRecording } from "./recording.ts";
@@ -299,13 +301,23 @@ function mediaName({ path, name, shownAs }: PathInput, options: PlanOptions): st
 function mediaOptions(source: string, { kind, shownAs }: PathInput, options: PlanOptions) {
   const quality = settingFor(options.quality, source);
   const camera = kind === "camera" ? settingFor(options.camera, source) : undefined;
-  const { maxFrame = defaultMaxFrameBytes, lossless, onRetry, onTimeClamped } = options;
+  const { maxFrame = defaultMaxFrameBytes, onlyPictures = false } = options;
+  const { onRetry, onTimeClamped, onNotice } = options;
+  const conversion = settingFor(options.convert, source);
+  const lossless = options.lossless === true || conversion === "png";
+  const asksForPictures =
+    onlyPictures ||
+    lossless ||
+    [conversion, quality, settingFor(options.fps, source)].some((text) => text !== undefined);
+  const copies = options.copyVideo === true ? true : asksForPictures ? false : undefined;
   return {
     maxFrameBytes: maxFrame,
     ...(shownAs === undefined ? {} : { shownAs }),
     ...(quality === undefined ? {} : { quality: parseQuality(quality) }),
     ...(camera === undefined ? {} : { camera }),
-    ...(lossless === undefined ? {} : { lossless }),
+    lossless,
+    ...(copies === undefined ? {} : { copies }),
+    ...(onNotice === undefined ? {} : { onNotice: (message: string) => onNotice(source, message) }),
     ...(onRetry === undefined ? {} : { onRetry }),
     ...(onTimeClamped === undefined ? {} : { onTimeClamped }),
   };
@@ -321,14 +333,15 @@ function mediaSource(
   naming: CaptureDefaults,
   spool: Spool | undefined,
 ): FrameSource {
+  const settings = captureSettings(source, media.codec, options, naming);
   if (media.isLive) {
     const policy = queuePolicyFor(source, options, { latest: defaultLatest } as const);
-    return createLiveSource(source, media.frames, policy, naming, spool);
+    return createLiveSource(source, media.frames, policy, settings, spool);
   }
   const policy = queuePolicyFor(source, options, undefined);
   const frames = withNames(fileStem(path), media.frames);
-  if (policy !== undefined) return createLiveSource(source, frames, policy, naming, undefined);
-  return new IterableSource(source, frames, naming);
+  if (policy !== undefined) return createLiveSource(source, frames, policy, settings, undefined);
+  return new IterableSource(source, frames, settings);
 }
 
 async function* withNames(
@@ -355,12 +368,23 @@ function pipeSource(
     const example = "frames send - --stream NAME --source NAME";
     throw new FramesError("usage", `Cannot send a pipe without names: write ${example}`);
   }
-  const raw = rawShapeFor(name, options);
-  const { maxFrame = defaultMaxFrameBytes } = options;
-  const limits = { maxFrameBytes: maxFrame, ...(raw === undefined ? {} : { raw }) };
-  const frames = pipeFrames(Bun.stdin.stream(), limits, naming.clock);
+  const raw = rawFramesFor(name, options);
+  const { maxFrame: maxFrameBytes = defaultMaxFrameBytes, onNotice } = options;
   const policy = queuePolicyFor(name, options, "block");
-  return createLiveSource(name, frames, policy, naming, spool, raw && { raw });
+  const stdin = Bun.stdin.stream();
+  if (typeof raw === "string") {
+    const frames = videoPipeFrames(stdin, {
+      codec: raw,
+      maxFrameBytes,
+      clock: naming.clock,
+      onNotice: (message) => onNotice?.(name, message),
+    });
+    const settings = captureSettings(name, raw, options, naming);
+    return createLiveSource(name, frames, policy, settings, spool);
+  }
+  const shape = raw === undefined ? {} : { raw };
+  const frames = pipeFrames(stdin, { maxFrameBytes, ...shape }, naming.clock);
+  return createLiveSource(name, frames, policy, naming, spool, shape);
 }
 
 /** @throws {FramesError} `usage` without a stream */

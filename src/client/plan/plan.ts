@@ -14,7 +14,8 @@ import {
   type Plan,
   type PlanOptions,
   queuePolicyFor,
-  rawShapeFor,
+  captureSettings,
+  rawFramesFor,
   type Sendable,
   openSpool,
   resolveStream,
@@ -74,11 +75,14 @@ function programSources(
 ): FrameSource[] {
   const sources = Object.entries(framesBySource).map(([source, frames]) => {
     const policy = queuePolicyFor(source, options, undefined);
-    const raw = rawShapeFor(source, options);
+    const raw = rawFramesFor(source, options);
+    const codec = typeof raw === "string" ? raw : undefined;
+    const settings = captureSettings(source, codec, options, naming);
     if (policy === undefined && spool === undefined && raw === undefined) {
-      return new IterableSource(source, frames, naming);
+      return new IterableSource(source, frames, settings);
     }
-    return createLiveSource(source, frames, policy ?? "block", naming, spool, raw && { raw });
+    const shape = typeof raw === "object" ? { raw } : {};
+    return createLiveSource(source, frames, policy ?? "block", settings, spool, shape);
   });
   return sources.map(createPacer(options));
 }

@@ -1,6 +1,7 @@
 /** Frames that a program passes to the library as an iterable. */
 import { asFramesError, FramesError } from "../../errors.ts";
 import type { Frame, FrameSource, Loss, RawShape } from "../../frame.ts";
+import type { EncodedVideo } from "./encoded-video.ts";
 
 /** A frame captured by a program. */
 export interface CapturedFrame {
@@ -38,21 +39,29 @@ export interface CaptureDefaults {
   readonly clock: () => number;
 }
 
+/** What the frames of one source have in common. */
+export interface CaptureSettings extends CaptureDefaults {
+  /** Checks its frames if they are encoded video. */
+  readonly video?: EncodedVideo;
+}
+
 /** Takes frames from an iterable, each when there is room to send it. */
 export class IterableSource implements FrameSource {
   readonly name: string;
+  readonly type?: string;
   readonly #iterator: AsyncIterator<Capture> | Iterator<Capture>;
-  readonly #defaults: CaptureDefaults;
+  readonly #settings: CaptureSettings;
   #sequence = 0;
 
   constructor(
     name: string,
     frames: AsyncIterable<Capture> | Iterable<Capture>,
-    defaults: CaptureDefaults,
+    settings: CaptureSettings,
   ) {
     this.name = name;
+    if (settings.video !== undefined) this.type = settings.video.type;
     this.#iterator = toIterator(frames);
-    this.#defaults = defaults;
+    this.#settings = settings;
   }
 
   get capturedCount(): number {
@@ -61,7 +70,7 @@ export class IterableSource implements FrameSource {
 
   async next(): Promise<Frame | Loss | undefined> {
     const { done, value } = await this.#iterator.next();
-    return done === true ? undefined : toFrame(value, ++this.#sequence, this.#defaults);
+    return done === true ? undefined : toFrame(value, ++this.#sequence, this.#settings);
   }
 
   retry(frame: Frame, error: FramesError): Loss {
@@ -91,13 +100,16 @@ export function closeIterator(iterator: AsyncIterator<Capture> | Iterator<Captur
 export function toFrame(
   value: Capture,
   sequence: number,
-  { started, clock }: CaptureDefaults,
+  { started, clock, video }: CaptureSettings,
 ): Frame | Loss {
   try {
     if ("error" in value) throw value.error;
-    return new MemoryFrame(value, sequence, clock(), (bytes) =>
-      defaultFrameName(started, sequence, value.extension ?? detectExtension(bytes)),
-    );
+    const frame = new MemoryFrame(value, sequence, clock(), (bytes) => {
+      const extension = value.extension ?? video?.codec ?? detectExtension(bytes);
+      return defaultFrameName(started, sequence, extension);
+    });
+    if (video !== undefined) frame.isKey = video.checkKey(value.bytes, frame.captured);
+    return frame;
   } catch (error) {
     return {
       first: sequence,
@@ -115,6 +127,7 @@ class MemoryFrame implements Frame {
   readonly size: number;
   readonly metadata: string;
   readonly raw: RawShape | undefined;
+  isKey: boolean | undefined;
   readonly #bytes: Uint8Array;
 
   constructor(

@@ -6,7 +6,7 @@ import {
   closeIterator,
   toFrame,
   toIterator,
-  type CaptureDefaults,
+  type CaptureSettings,
 } from "./iterable-source.ts";
 import type { QueuePolicy } from "../per-source.ts";
 import type { SourceSpool } from "./source-spool.ts";
@@ -29,9 +29,10 @@ export interface LiveSourceOptions {
 export class LiveSource implements FrameSource {
   readonly name: string;
   readonly isLive = true;
+  readonly type?: string;
   readonly raw?: RawShape;
   readonly #iterator: AsyncIterator<Capture> | Iterator<Capture>;
-  readonly #defaults: CaptureDefaults;
+  readonly #settings: CaptureSettings;
   /** Stores frames on disk that cannot be sent now. */
   readonly #spool: SourceSpool | undefined;
   readonly #capturesOffline: boolean;
@@ -54,13 +55,14 @@ export class LiveSource implements FrameSource {
     name: string,
     frames: AsyncIterable<Capture> | Iterable<Capture>,
     policy: QueuePolicy,
-    defaults: CaptureDefaults,
+    settings: CaptureSettings,
     options: LiveSourceOptions = {},
   ) {
     this.name = name;
     this.#iterator = toIterator(frames);
     this.#policy = policy;
-    this.#defaults = defaults;
+    this.#settings = settings;
+    if (settings.video !== undefined) this.type = settings.video.type;
     if (options.raw !== undefined) this.raw = options.raw;
     this.#spool = options.spool;
     // Without a spool, frames captured before the connection could only be dropped.
@@ -114,7 +116,7 @@ export class LiveSource implements FrameSource {
   }
 
   #enqueue(captured: Capture): void {
-    const item = toFrame(captured, ++this.#sequence, this.#defaults);
+    const item = toFrame(captured, ++this.#sequence, this.#settings);
     if (this.#spool !== undefined) this.#spool.lastNumber = this.#sequence;
     if ("error" in item) {
       this.#recordLoss(item);

@@ -35,6 +35,8 @@ export interface FfmpegOptions {
   readonly signal: AbortSignal;
   /** Text for standard input. */
   readonly script?: string | undefined;
+  /** Called with each message of ffmpeg. */
+  readonly onLog?: (sentence: string) => void;
 }
 
 /**
@@ -52,7 +54,7 @@ const teeOutput = "[f=framecrc:flush_packets=1]pipe:1|[f=rawvideo:flush_packets=
  */
 export async function* runFfmpeg(
   args: readonly string[],
-  { maxPacketBytes, stallTimeoutMs, signal, script }: FfmpegOptions,
+  { maxPacketBytes, stallTimeoutMs, signal, script, onLog }: FfmpegOptions,
 ): AsyncGenerator<Packet | LostPacket, FfmpegResult> {
   const common = ["-nostdin", "-nostats", "-hide_banner", "-loglevel", "level+warning"];
   const child = spawnProgram("ffmpeg", [...common, ...args, "-f", "tee", teeOutput], script);
@@ -60,7 +62,7 @@ export async function* runFfmpeg(
   let hasStalled = false;
   let hasEnded = false;
   let wasStopped = false;
-  const log = collectStderr(child.stderr, () => wasStopped, script !== undefined);
+  const log = collectStderr(child.stderr, () => wasStopped, script !== undefined, onLog);
   const stop = (): void => {
     wasStopped = true;
     // Close the pipe too, because ffmpeg ignores the signal while it is blocked in a write.
@@ -198,6 +200,7 @@ async function collectStderr(
   stream: ReadableStream<Uint8Array>,
   wasStopped: () => boolean,
   hidesUrls: boolean,
+  onLog?: (sentence: string) => void,
 ): Promise<StderrSummary> {
   const decoder = new TextDecoder();
   let rest = "";
@@ -214,6 +217,7 @@ async function collectStderr(
     );
     const [, level, sentence = plain] = /^\[(\w+)\] (.*)$/.exec(plain) ?? [];
     if (sentence === "") return;
+    onLog?.(sentence);
     if (level === "error" || level === "fatal" || level === "panic") {
       errors = appendRecent(errors, sentence);
     } else {

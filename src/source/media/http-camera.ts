@@ -135,6 +135,8 @@ async function describe(jpeg: Uint8Array): Promise<VideoInfo | undefined> {
     duration: undefined,
     isFinite: false,
     frameBytes: jpeg.length,
+    hasReorderedPictures: false,
+    extradata: new Uint8Array(0),
     createdAt: undefined,
     isOldFfmpeg: false,
   };

@@ -7,6 +7,9 @@ import { hasImageEnd } from "../image/image-end.ts";
 import { containsSecret, redact } from "../../safe-text.ts";
 import { type FfmpegResult, runFfmpeg } from "./ffmpeg.ts";
 import { probeHttpCamera, readHttpCamera } from "./http-camera.ts";
+import { checkCompleteness, withFfmpegMessage } from "./completeness.ts";
+import { CopiedVideo } from "./copied-video.ts";
+import { describeVideo, formatAmount, formatDimensions } from "./describe.ts";
 import { imageFileReader, readImage } from "./image-file.ts";
 import {
   type InputArguments,
@@ -18,6 +21,8 @@ import {
   parseInput,
 } from "./input.ts";
 import type { Capture } from "../live/iterable-source.ts";
+import type { OnNotice } from "../live/notices.ts";
+import type { VideoCodec } from "../../video/nal-units.ts";
 import type { LostPacket, Packet } from "./packets.ts";
 import { type VideoInfo, probe } from "./probe.ts";
 import { SourceClock } from "./source-clock.ts";
@@ -30,6 +35,11 @@ export interface MediaOptions {
   readonly quality?: number;
   /** Whether frames that are not images become PNG. */
   readonly lossless?: boolean;
+  /**
+   * Whether H.264 and H.265 are copied as they are. Other video is an error if this is `true`, and
+   * converted if it is not given. Default: whether the input is live.
+   */
+  readonly copies?: boolean;
   /** Size, pixel format and rate requested from a device, such as `640x512:gray16le@30`. */
   readonly camera?: string;
   /** Largest allowed frame, in bytes. */
@@ -42,6 +52,8 @@ export interface MediaOptions {
   readonly onRetry?: (error: FramesError) => void;
   /** Called for a file whose time cannot be a capture time. */
   readonly onTimeClamped?: (path: string) => void;
+  /** Called with what is unusual about encoded video. */
+  readonly onNotice?: OnNotice;
 }
 
 /** An opened input that contains frames. */
@@ -57,6 +69,8 @@ export interface Media {
   readonly description: string;
   /** Media type of the frames, if known. */
   readonly type?: string;
+  /** Codec of the frames if they are encoded video. */
+  readonly codec?: VideoCodec;
   /** The frames with their capture times. Each iteration opens the input again. */
   readonly frames: AsyncIterable<Capture>;
 }
@@ -130,7 +144,7 @@ export async function openMedia(path: string, options: MediaOptions): Promise<Me
     options,
     stallTimeoutMs: options.stallTimeoutMs ?? 10_000,
   };
-  const plan = await planRead(opened);
+  const plan = await planRead(opened, options.copies);
   // The file contains only images, so ffmpeg is not needed to read it.
   const read = input.kind === "file" ? imageFileReader(plan.video.container) : undefined;
   if (input.kind === "file" && read !== undefined) {
@@ -141,12 +155,15 @@ export async function openMedia(path: string, options: MediaOptions): Promise<Me
       frames: toIterable(() => read(input.path, name, maxFrameBytes, onTimeClamped)),
     };
   }
+  const { type, codec } = plan.transcoding;
+  const description = describeVideo(plan.video, plan.transcoding);
   const isShownInPs =
     isSecret && plan.isHttpCamera !== true && opened.ffmpegInput.script === undefined;
   return {
     isLive: plan.isLive,
-    description: isShownInPs ? `${describePlan(plan)}; ${shownInPsNote}` : describePlan(plan),
-    type: plan.transcoding.type,
+    description: isShownInPs ? `${description}; ${shownInPsNote}` : description,
+    type,
+    ...(codec === undefined ? {} : { codec }),
     frames: abortable((signal) =>
       plan.isLive ? liveFrames(opened, plan, signal) : fileFrames(opened, plan, signal),
     ),
@@ -169,9 +186,20 @@ function toIterable(createIterator: () => AsyncIterator<Capture>): AsyncIterable
   return { [Symbol.asyncIterator]: createIterator };
 }
 
-/** @throws {FramesError} */
-async function planRead(opened: OpenedInput, signal?: AbortSignal): Promise<ReadPlan> {
+/**
+ * @param copies whether encoded video is copied
+ * @throws {FramesError}
+ */
+async function planRead(
+  opened: OpenedInput,
+  copies: boolean | undefined,
+  signal?: AbortSignal,
+): Promise<ReadPlan> {
   const { input, name, ffmpegInput, options, stallTimeoutMs } = opened;
+  const transcode = (video: VideoInfo, isLive: boolean): Transcoding => {
+    const whetherCopies = copies === true && !isLive ? "required" : (copies ?? isLive);
+    return chooseTranscoding(video, { ...options, isLive, copies: whetherCopies });
+  };
   const timeoutMs = stallTimeoutMs + analysisTimeoutMs;
   if (input.kind === "url" && isHttp(input.url)) {
     const { maxFrameBytes } = options;
@@ -182,7 +210,7 @@ async function planRead(opened: OpenedInput, signal?: AbortSignal): Promise<Read
     };
     const video = await probeHttpCamera(input.url, name, timeoutMs, cameraOptions);
     if (video !== undefined) {
-      const transcoding = chooseTranscoding(video, { ...options, isLive: true });
+      const transcoding = transcode(video, true);
       return { video, isLive: true, transcoding, isHttpCamera: true };
     }
   }
@@ -198,33 +226,7 @@ async function planRead(opened: OpenedInput, signal?: AbortSignal): Promise<Read
   });
   const isFiniteHttp = input.kind === "url" && isHttp(input.url) && video.isFinite;
   const isLive = input.kind === "device" || (input.kind === "url" && !isFiniteHttp);
-  return { video, isLive, transcoding: chooseTranscoding(video, { ...options, isLive }) };
-}
-
-function describePlan({ video, transcoding }: ReadPlan): string {
-  const { codec, rate } = video;
-  const { label, frameBytes } = transcoding;
-  const rateText = rate === undefined ? "" : ` at ${Number(rate.toFixed(2))} fps`;
-  const parts = [`${formatDimensions(video)} ${codec}${rateText}`, label];
-  if (frameBytes !== undefined) {
-    parts.push(
-      rate === undefined
-        ? `about ${formatAmount(frameBytes)} a frame`
-        : `about ${formatAmount(frameBytes * rate)}/s`,
-    );
-  }
-  return parts.join(", ");
-}
-
-function formatDimensions({ width, height }: VideoInfo): string {
-  return `${width}x${height}`;
-}
-
-/** Formats bytes as `12 MB`, `0.3 MB` or `40 kB`. */
-function formatAmount(bytes: number): string {
-  if (bytes < 100_000) return `${Math.ceil(bytes / 1000)} kB`;
-  const megabytes = bytes / 1e6;
-  return `${megabytes < 10 ? Number(megabytes.toFixed(1)) : Math.round(megabytes)} MB`;
+  return { video, isLive, transcoding: transcode(video, isLive) };
 }
 
 /** Wraps a generator so that `return` also aborts a pending `next`. */
@@ -249,6 +251,7 @@ function abortable(
 function readPackets(
   { input, ffmpegInput, options, stallTimeoutMs: configuredTimeoutMs }: OpenedInput,
   { video, isLive, transcoding, isHttpCamera = false }: ReadPlan,
+  copied: CopiedVideo | undefined,
   signal: AbortSignal,
 ): AsyncGenerator<Packet | LostPacket, FfmpegResult> {
   if (isHttpCamera && input.kind === "url") {
@@ -283,8 +286,19 @@ function readPackets(
       stallTimeoutMs,
       signal,
       script: ffmpegInput.script,
+      onLog: (sentence) => copied?.onLog(sentence),
     }),
   );
+}
+
+/** Returns what completes the frames of one run of ffmpeg, `undefined` if they are pictures. */
+function copiedVideo(
+  { options }: OpenedInput,
+  { video, isLive, transcoding: { codec } }: ReadPlan,
+): CopiedVideo | undefined {
+  if (codec === undefined) return undefined;
+  const { onNotice = () => {} } = options;
+  return new CopiedVideo({ codec, parameterSets: video.extradata, skipsStart: isLive, onNotice });
 }
 
 /**
@@ -334,7 +348,8 @@ async function* fileFrames(
   const { extension } = plan.transcoding;
   let firstTime =
     plan.video.start === undefined ? undefined : BigInt(Math.round(plan.video.start * 1e9));
-  const packets = readPackets(opened, plan, signal);
+  const copied = copiedVideo(opened, plan);
+  const packets = readPackets(opened, plan, copied, signal);
   let count = 0;
   let reached = 0n;
   try {
@@ -348,49 +363,20 @@ async function* fileFrames(
       count++;
       firstTime ??= value.time;
       const time = value.time === undefined ? reached : value.time - (firstTime ?? 0n);
-      reached = time + value.duration;
-      if ("error" in value) yield { error: value.error };
-      else yield { bytes: value.bytes, extension, captured: toCaptureTime(start + time) };
+      // Pictures may be coded in another order than they were captured.
+      if (time + value.duration > reached) reached = time + value.duration;
+      if ("error" in value) {
+        yield { error: value.error };
+        continue;
+      }
+      const bytes = copied === undefined ? value.bytes : copied.complete(value);
+      if (bytes !== undefined) {
+        yield { bytes, extension, captured: toCaptureTime(start + time) };
+      }
     }
   } finally {
     await stopPackets(packets);
   }
-}
-
-/**
- * Checks that a file was read to its end, because ffmpeg does not fail on a truncated file.
- *
- * @throws {FramesError} `unreadable`
- */
-function checkCompleteness(
-  name: string,
-  { failure, message, hasErrors }: FfmpegResult,
-  { end, rate }: VideoInfo,
-  { count, reached }: { readonly count: number; readonly reached: bigint },
-): void {
-  const countText = count === 1 ? "1 frame" : `${count} frames`;
-  let problem = failure;
-  if (problem === undefined && count === 0) problem = "it contains no frame";
-  if (problem === undefined && end !== undefined) {
-    const endSeconds = Number(reached) / 1e9;
-    // Errors that ffmpeg logs may be harmless. Without any, the end in the container may be
-    // inexact.
-    const tolerance = hasErrors ? 1.5 / (rate ?? 10) : 0.5;
-    if (endSeconds < end - tolerance) {
-      problem = `it ended after ${countText}, at ${endSeconds.toFixed(2)} of ${end.toFixed(2)} s`;
-    }
-  } else if (problem !== undefined && count > 0) {
-    problem = `${problem} after ${countText}`;
-  }
-  if (problem === undefined) return;
-  throw new FramesError(
-    "unreadable",
-    `Cannot read ${name} to its end: ${withFfmpegMessage(problem, message)}`,
-  );
-}
-
-function withFfmpegMessage(problem: string, message: string): string {
-  return message === "" ? problem : `${problem}; ffmpeg printed: ${message}`;
 }
 
 /**
@@ -414,15 +400,18 @@ async function* liveFrames(
   firstPlan: ReadPlan,
   signal: AbortSignal,
 ): AsyncGenerator<Capture, undefined> {
+  const { codec } = firstPlan.transcoding;
   let plan: ReadPlan | undefined = firstPlan;
   let failures = 0;
   for (;;) {
     let failureMessage: string;
     try {
       // After a restart the input may have another format.
-      plan ??= await planRead(opened, signal);
-      const packets = readPackets(opened, plan, signal);
-      const result = yield* timestampedFrames(packets, plan, () => (failures = 0));
+      plan ??= await planRead(opened, codec !== undefined, signal);
+      if (plan.transcoding.codec !== codec) throw codecError(opened.name, plan.video.codec);
+      const copied = copiedVideo(opened, plan);
+      const packets = readPackets(opened, plan, copied, signal);
+      const result = yield* timestampedFrames(packets, plan, copied, () => (failures = 0));
       const { failure, hasErrors, message } = result;
       const problem = withFfmpegMessage(
         failure ?? "it ended",
@@ -446,13 +435,24 @@ async function* liveFrames(
   }
 }
 
+/** The server was told the codec, so frames of another one need another session. */
+function codecError(name: string, codec: string): FramesError {
+  return new FramesError(
+    "changed",
+    `Cannot read ${name} any further: it sends ${codec} since it was restarted; start frames again`,
+  );
+}
+
 /** Yields live frames with capture times of this machine's clock. */
 async function* timestampedFrames(
   packets: AsyncGenerator<Packet | LostPacket, FfmpegResult>,
   { video, transcoding }: ReadPlan,
+  copied: CopiedVideo | undefined,
   onFrame: () => void,
 ): AsyncGenerator<Capture, FfmpegResult> {
-  const clock = untimedContainers.has(video.container) ? undefined : new SourceClock();
+  const clock = untimedContainers.has(video.container)
+    ? undefined
+    : new SourceClock(video.hasReorderedPictures && copied !== undefined);
   try {
     for (;;) {
       const { done, value } = await packets.next();
@@ -465,7 +465,8 @@ async function* timestampedFrames(
       const now = BigInt(Date.now()) * 1_000_000n;
       const captured =
         value.time === undefined ? now : (clock?.toCaptureTime(value.time, now) ?? now);
-      yield { bytes: value.bytes, extension: transcoding.extension, captured };
+      const bytes = copied === undefined ? value.bytes : copied.complete(value);
+      if (bytes !== undefined) yield { bytes, extension: transcoding.extension, captured };
     }
   } finally {
     await stopPackets(packets);

@@ -25,6 +25,10 @@ export interface VideoInfo {
   readonly isFinite: boolean;
   /** Average bytes of a frame in the container. */
   readonly frameBytes: number | undefined;
+  /** Whether pictures may be coded in another order than they are shown. */
+  readonly hasReorderedPictures: boolean;
+  /** What the container or the camera says about the coding; empty if nothing. */
+  readonly extradata: Uint8Array;
   /** Start of the recording in nanoseconds since 1970, if declared. */
   readonly createdAt: bigint | undefined;
   /** Whether ffmpeg is older than 5.1, which renamed the option that disables frame duplication. */
@@ -33,7 +37,7 @@ export interface VideoInfo {
 
 const probedEntries = [
   "packet=size",
-  "stream=codec_name,width,height,pix_fmt,avg_frame_rate,time_base,start_time,duration,bit_rate,nb_frames",
+  "stream=codec_name,width,height,pix_fmt,avg_frame_rate,time_base,start_time,duration,bit_rate,nb_frames,has_b_frames,extradata",
   "stream_tags=DURATION,creation_time",
   "format=format_name,nb_streams,start_time,duration,size",
   "format_tags=creation_time",
@@ -53,7 +57,7 @@ export async function probe(
 ): Promise<VideoInfo> {
   // `V` excludes cover art. Two frames are enough to estimate the bytes of a frame.
   const selectArgs = ["-select_streams", "V:0", "-read_intervals", "%+#2", "-show_packets"];
-  const outputArgs = ["-show_program_version", "-show_entries", probedEntries];
+  const outputArgs = ["-show_program_version", "-show_data", "-show_entries", probedEntries];
   const output = await runFfprobe([...selectArgs, ...outputArgs, ...args], name, options);
   const stream = getList(output, "streams")[0];
   if (stream === undefined) {
@@ -90,6 +94,8 @@ function toVideoInfo(output: unknown, stream: unknown, name: string): VideoInfo 
     duration,
     isFinite: duration !== undefined || getNumber(format, "size") !== undefined,
     frameBytes: averageFrameBytes(getList(output, "packets"), stream, rate),
+    hasReorderedPictures: (getNumber(stream, "has_b_frames") ?? 0) > 0,
+    extradata: parseDump(getText(stream, "extradata") ?? ""),
     createdAt: parseCreationTime(
       creationTime ?? getText(getField(stream, "tags"), "creation_time"),
     ),
@@ -121,8 +127,16 @@ function averageFrameBytes(
 ): number | undefined {
   const bits = getNumber(stream, "bit_rate");
   if (bits !== undefined && rate !== undefined) return bits / 8 / rate;
+  // The first one is a key frame, many times larger than the others.
+  if (/^(?:h264|hevc)$/.test(getText(stream, "codec_name") ?? "")) return undefined;
   const sizes = packets.map((packet) => getNumber(packet, "size") ?? 0);
   return sizes.length === 0 ? undefined : sizes.reduce((sum, size) => sum + size) / sizes.length;
+}
+
+/** Parses the hexadecimal dump of ffprobe: an offset, up to 16 bytes, and the same bytes as text. */
+function parseDump(text: string): Uint8Array {
+  const digits = text.split("\n").map((line) => line.slice(10, 50).replaceAll(" ", ""));
+  return Buffer.from(digits.join(""), "hex");
 }
 
 /** Parses a duration such as `00:01:02.500000000` to seconds. */

@@ -1,5 +1,6 @@
 /** Chooses whether the frames of a video are copied or converted, and to which format. */
 import { FramesError } from "../../errors.ts";
+import { type VideoCodec, videoTypes } from "../../video/nal-units.ts";
 import type { VideoInfo } from "./probe.ts";
 
 /** The conversion chosen for the frames of a video. */
@@ -14,6 +15,10 @@ export interface Transcoding {
   readonly label: string;
   /** Estimated bytes of a frame, if known. */
   readonly frameBytes: number | undefined;
+  /** Codec of the frames if they are encoded video, copied as it is. */
+  readonly codec?: VideoCodec;
+  /** The flag that chooses between copy and pictures, and the estimated bytes of a frame then. */
+  readonly alternative?: { readonly flag: string; readonly frameBytes: number | undefined };
 }
 
 /** Settings that affect the conversion. */
@@ -24,6 +29,8 @@ export interface TranscodingOptions {
   readonly lossless?: boolean;
   /** Whether frames arrive as they are captured. Large frames would be too slow then. */
   readonly isLive: boolean;
+  /** Whether encoded video is copied: `required` if other video is an error. */
+  readonly copies: boolean | "required";
 }
 
 /** Codecs whose frames are independent images, with extension and media type. */
@@ -34,6 +41,12 @@ const imageCodecs = new Map([
   ["bmp", { extension: "bmp", type: "image/bmp" }],
   ["tiff", { extension: "tiff", type: "image/tiff" }],
   ["webp", { extension: "webp", type: "image/webp" }],
+]);
+
+/** Codecs that are copied, by ffmpeg's names, with the filter that converts them to Annex B. */
+const copiedCodecs = new Map<string, { codec: VideoCodec; filter: string }>([
+  ["h264", { codec: "h264", filter: "h264_mp4toannexb" }],
+  ["hevc", { codec: "h265", filter: "hevc_mp4toannexb" }],
 ]);
 
 /**
@@ -47,10 +60,11 @@ const losslessCodecs = new Set([
 ]);
 
 /**
- * Chooses how frames are converted. Images are copied byte for byte. Grey video with more than 8
- * bits per sample and losslessly coded video become PNG. Other video becomes JPEG.
+ * Chooses how frames are converted. Images are copied byte for byte, and so are H.264 and H.265 if
+ * `copies` is set. Grey video with more than 8 bits per sample and losslessly coded video become
+ * PNG. Other video becomes JPEG.
  *
- * @throws {FramesError} `usage` if the quality is out of range
+ * @throws {FramesError} `usage` if the quality is out of range, or the video cannot be copied
  */
 export function chooseTranscoding(video: VideoInfo, options: TranscodingOptions): Transcoding {
   const { quality = 2 } = options;
@@ -65,7 +79,36 @@ export function chooseTranscoding(video: VideoInfo, options: TranscodingOptions)
     const args = ["-c:v", "copy"];
     return { args, ...image, label: "copied as it is", frameBytes: video.frameBytes };
   }
-  return needsPng(video, options) ? toPng(video) : toJpeg(video, quality);
+  const copied = copiedCodecs.get(video.codec);
+  const pictures = needsPng(video, options) ? toPng(video) : toJpeg(video, quality);
+  if (options.copies === "required" && copied === undefined) {
+    throw new FramesError(
+      "usage",
+      `Cannot copy the video: it is ${video.codec}, and only H.264 and H.265 are copied; leave --copy-video out`,
+    );
+  }
+  if (copied === undefined) return pictures;
+  if (options.copies !== false) return toCopy(video, copied, pictures);
+  const alternative = { flag: "--copy-video", frameBytes: video.frameBytes };
+  return options.isLive ? pictures : { ...pictures, alternative };
+}
+
+function toCopy(
+  { frameBytes, hasReorderedPictures }: VideoInfo,
+  { codec, filter }: { codec: VideoCodec; filter: string },
+  pictures: Transcoding,
+): Transcoding {
+  const order = "with B-frames, so in another order than captured: better without at the camera";
+  return {
+    // Without -copyinkf, ffmpeg would leave out what comes before the first key frame.
+    args: ["-c:v", "copy", "-copyinkf", "-bsf:v", filter],
+    extension: codec,
+    type: videoTypes[codec],
+    label: hasReorderedPictures ? `copied as it is, ${order}` : "copied as it is",
+    frameBytes,
+    codec,
+    alternative: { flag: "--convert jpeg", frameBytes: pictures.frameBytes },
+  };
 }
 
 function needsPng(

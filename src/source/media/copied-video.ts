@@ -1,0 +1,56 @@
+/** Prepares copied access units of one run of ffmpeg as frames. */
+import { ParameterSets } from "../../video/parameter-sets.ts";
+import type { VideoCodec } from "../../video/nal-units.ts";
+import { NoticeLimiter, type OnNotice } from "../live/notices.ts";
+import { VideoStart } from "../live/video-start.ts";
+import type { Packet } from "./packets.ts";
+
+/** Messages of ffmpeg about packets that did not arrive, or arrived damaged. */
+const lossPattern = /missed -?\d+ packets|max delay reached|corrupt|Packet mismatch/i;
+
+/** Step of the timestamps that counts as a jump, in nanoseconds. Reordered pictures differ by less. */
+const maxStep = 10_000_000_000n;
+
+export interface CopiedVideoOptions {
+  readonly codec: VideoCodec;
+  /** Parameter sets that the container or the camera describes, in Annex B. */
+  readonly parameterSets: Uint8Array;
+  /** Whether pictures before the first key frame are left out. */
+  readonly skipsStart: boolean;
+  readonly onNotice: OnNotice;
+}
+
+export class CopiedVideo {
+  readonly #parameterSets: ParameterSets;
+  readonly #start: VideoStart | undefined;
+  readonly #notices: NoticeLimiter;
+  #lastTime: bigint | undefined;
+
+  constructor({ codec, parameterSets, skipsStart, onNotice }: CopiedVideoOptions) {
+    this.#parameterSets = new ParameterSets(codec, parameterSets);
+    this.#start = skipsStart ? new VideoStart(codec, onNotice) : undefined;
+    this.#notices = new NoticeLimiter(onNotice, performance.now.bind(performance));
+  }
+
+  /** Returns the access unit with its parameter sets, or `undefined` if it is left out. */
+  complete({ bytes, time }: Packet): Uint8Array | undefined {
+    const unit = this.#parameterSets.complete(bytes);
+    if (time !== undefined) this.#checkTime(time);
+    return this.#start?.skips(unit) === true ? undefined : unit;
+  }
+
+  #checkTime(time: bigint): void {
+    const step = time - (this.#lastTime ?? time);
+    this.#lastTime = time;
+    if (step > maxStep || step < -maxStep) this.#notices.send("its timestamps jump");
+  }
+
+  /** Takes a message of ffmpeg. */
+  onLog(sentence: string): void {
+    if (!lossPattern.test(sentence)) return;
+    const advice = "use RTSP over TCP, or check the link";
+    this.#notices.send(
+      `data was lost on its way: pictures are damaged until the next key frame; ${advice}`,
+    );
+  }
+}
