@@ -1,5 +1,8 @@
 /** A source of live frames, with a queue that drops or spools frames when it is full. */
 import { FramesError } from "../../errors.ts";
+import { pictureKind } from "../../video/nal-units.ts";
+import { PictureGate } from "../../video/picture-gate.ts";
+import { codecOf, maxHeadBytes } from "../../video/picture-head.ts";
 import type { Frame, FrameSource, Loss, RawShape } from "../../frame.ts";
 import {
   type Capture,
@@ -40,7 +43,12 @@ export class LiveSource implements FrameSource {
   readonly #policy: QueuePolicy;
   readonly #queue: Frame[] = [];
   #queueBytes = 0;
-  /** Losses not yet returned by `next`, oldest first. All precede the frames in the queue. */
+  /**
+   * Holds back pictures of encoded video after others were dropped: with a spool, whose oldest
+   * pictures are dropped, those that leave the queue, and otherwise those that enter it.
+   */
+  readonly #gate = new PictureGate();
+  /** Losses not yet returned by `next`, oldest first. */
   #losses: Loss[] = [];
   #sequence = 0;
   #pendingNext: PromiseWithResolvers<Frame | Loss | undefined> | undefined;
@@ -120,22 +128,66 @@ export class LiveSource implements FrameSource {
     if (this.#spool !== undefined) this.#spool.lastNumber = this.#sequence;
     if ("error" in item) {
       this.#recordLoss(item);
+    } else if (this.#spool === undefined && this.#isHeldBack(item)) {
+      this.#drop(item);
     } else {
       this.#queue.push(item);
       this.#queueBytes += item.size;
     }
     if (!this.#isConnected) this.#spillQueue();
     while (this.#isOverLimit()) {
-      const oldest = this.#shift()!;
-      const spoolError = this.#spoolOrDrop(oldest);
-      if (spoolError !== undefined) this.#drop(oldest, spoolError);
+      if (this.#spool === undefined && this.#queue[0]!.isKey !== undefined) {
+        this.#dropPictures();
+        continue;
+      }
+      const oldest = this.#shift();
+      const spoolError = oldest && this.#spoolOrDrop(oldest);
+      if (spoolError !== undefined) this.#drop(oldest!, spoolError);
     }
     this.#resolveNext();
   }
 
-  #shift(): Frame | undefined {
+  /** Whether a picture cannot be decoded, because another one was dropped. */
+  #isHeldBack(frame: Frame): boolean {
+    const { isKey } = frame;
+    return isKey !== undefined && !this.#gate.admits(isKey, () => kindOf(frame, this.type));
+  }
+
+  /**
+   * Makes room in a queue of pictures of encoded video: drops those before the next key frame, or
+   * else the newest one, and holds back those that need it.
+   */
+  #dropPictures(): void {
+    const key = this.#queue.findIndex(({ isKey }, index) => index > 0 && isKey === true);
+    if (key < 0) {
+      const newest = this.#queue.pop()!;
+      this.#queueBytes -= newest.size;
+      this.#drop(newest);
+      return this.#gate.close();
+    }
+    for (let count = 0; count < key; count++) this.#drop(this.#remove()!);
+    this.#gate.restart();
+    // Leading pictures follow their key frame, and need what was dropped before it.
+    while (this.#queue.length > 1 && this.#isHeldBack(this.#queue[1]!)) {
+      const [leading] = this.#queue.splice(1, 1);
+      this.#queueBytes -= leading!.size;
+      this.#drop(leading!);
+    }
+  }
+
+  #remove(): Frame | undefined {
     const frame = this.#queue.shift();
     if (frame !== undefined) this.#queueBytes -= frame.size;
+    return frame;
+  }
+
+  /** Removes the oldest frame of the queue. Drops pictures that need what a full spool dropped. */
+  #shift(): Frame | undefined {
+    let frame = this.#remove();
+    while (this.#spool !== undefined && frame !== undefined && this.#isHeldBack(frame)) {
+      this.#drop(frame);
+      frame = this.#remove();
+    }
     return frame;
   }
 
@@ -143,10 +195,11 @@ export class LiveSource implements FrameSource {
   #spillQueue(): void {
     if (this.#spool === undefined) return;
     while (this.#queue.length > 0) {
-      const [frame] = this.#queue;
-      if (this.#policy === "block" && !this.#spool.hasRoomFor(frame!)) return;
-      if (this.#spoolOrDrop(frame!) !== undefined) return this.#retrySpoolLater();
-      this.#shift();
+      const frame = this.#queue[0]!;
+      if (this.#policy === "block" && !this.#spool.hasRoomFor(frame)) return;
+      if (this.#isHeldBack(frame)) this.#drop(frame);
+      else if (this.#spoolOrDrop(frame) !== undefined) return this.#retrySpoolLater();
+      this.#remove();
     }
     this.#onDrain();
   }
@@ -170,16 +223,8 @@ export class LiveSource implements FrameSource {
     // With `block` these frames were in flight when the connection broke. They may exceed the
     // limit.
     const isBlocking = this.#policy === "block";
-    if (!isBlocking && !this.#spool.isLargeEnoughFor(frame)) return void this.#drop(frame);
-    // Make room in a full spool by dropping its oldest frames.
-    for (
-      let oldest;
-      !isBlocking && !this.#spool.hasRoomFor(frame) && (oldest = this.#spool.oldest());
-    ) {
-      this.#spool.delete(oldest.sequence);
-      this.#drop(oldest);
-    }
-    if (!isBlocking && !this.#spool.hasRoomFor(frame)) return void this.#drop(frame);
+    if (!isBlocking && !this.#spool.isLargeEnoughFor(frame)) return void this.#skip(frame);
+    if (!isBlocking && !this.#makeRoom(this.#spool, frame)) return void this.#skip(frame);
     try {
       this.#spool.put(frame);
       return undefined;
@@ -187,6 +232,29 @@ export class LiveSource implements FrameSource {
       if (error instanceof FramesError) return error;
       throw error;
     }
+  }
+
+  /** Makes room in a full spool by dropping its oldest frames. Returns whether the frame fits. */
+  #makeRoom(spool: SourceSpool, frame: Frame): boolean {
+    let oldest: Frame | undefined;
+    while (!spool.hasRoomFor(frame) && (oldest = spool.oldest()) !== undefined) {
+      const isPicture = oldest.isKey !== undefined;
+      const key = isPicture ? spool.keyAfter(oldest.sequence) : undefined;
+      // Without a newer key frame, the pictures in the spool are those that can be decoded.
+      if (isPicture && key === undefined && frame.isKey === false) return false;
+      const before = isPicture ? (key ?? Infinity) : oldest.sequence + 1;
+      for (; oldest !== undefined && oldest.sequence < before; oldest = spool.oldest()) {
+        spool.delete(oldest.sequence);
+        this.#drop(oldest);
+      }
+    }
+    return spool.hasRoomFor(frame);
+  }
+
+  /** Drops a frame that the spool cannot take, and the pictures that need it. */
+  #skip(frame: Frame): void {
+    if (frame.isKey !== undefined) this.#gate.close();
+    this.#drop(frame);
   }
 
   #drop({ sequence, name: what }: Frame, error = new FramesError("dropped")): void {
@@ -227,8 +295,11 @@ export class LiveSource implements FrameSource {
   #dequeue(): Frame | Loss | undefined {
     const loss = this.#losses.shift();
     if (loss !== undefined) return loss;
-    // Live frames go before spooled ones, which are late already.
-    const frame = this.#shift() ?? this.#spool?.next();
+    // Live frames go before spooled ones, which are late already. Pictures of encoded video keep
+    // their order, without which no decoder can use them.
+    const isVideo = this.#queue[0]?.isKey !== undefined;
+    const frame =
+      (isVideo ? this.#spool?.next() : undefined) ?? this.#shift() ?? this.#spool?.next();
     if (this.#spool?.readError !== undefined && !this.#hasEnded) this.#retrySpoolLater();
     this.#onDrain();
     return frame;
@@ -292,4 +363,13 @@ export class LiveSource implements FrameSource {
     this.#hasEnded = true;
     closeIterator(this.#iterator);
   }
+}
+
+/** Reads the kind of a picture of encoded video from its bytes. */
+function kindOf(frame: Frame, type: string | undefined) {
+  const codec = codecOf(type, frame.name);
+  if (codec === undefined) return undefined;
+  const bytes = new Uint8Array(frame.size);
+  frame.read(bytes);
+  return pictureKind(bytes.subarray(0, maxHeadBytes), codec);
 }

@@ -71,6 +71,8 @@ export class SourceSpool {
   /** Name of the file with `counterSuffix`. */
   #counterFile: string | undefined;
   #frameCount = 0;
+  /** Whether pictures of encoded video may be in the spool. */
+  #hasPictures = false;
   /** Last sequence number that `next` returned on this connection. */
   #lastSent = 0;
   /** Settled frames whose rows are still to be deleted. They are never returned again. */
@@ -110,6 +112,7 @@ export class SourceSpool {
   #prepare(): ReturnType<typeof prepareSpoolStatements> {
     const statements = prepareSpoolStatements(this.#spool.open());
     this.#frameCount = Number(statements.frames.get(this.#source)!.frames);
+    this.#hasPictures = statements.anyPicture.get(this.#source) !== null;
     for (const name of existsSync(this.#folder) ? readdirSync(this.#folder) : []) {
       if (name.endsWith(settledSuffix)) this.#settled.add(parseInt(name));
       if (name.endsWith(counterSuffix)) this.#counterFile = name;
@@ -219,7 +222,7 @@ export class SourceSpool {
    */
   put(frame: Frame): void {
     if (frame instanceof SpooledFrame) return;
-    const { sequence, name, captured, size, metadata, raw } = frame;
+    const { sequence, name, captured, size, metadata, raw, isKey } = frame;
     const path = this.#framePath(sequence);
     const isNew = this.#use("written", (statements) => {
       if (statements.size.get(this.#source, sequence) !== null) return false;
@@ -228,9 +231,12 @@ export class SourceSpool {
       try {
         this.#createFolder();
         replaceFile(path, 0o600, (file) => writeFileSync(file, bytes));
-        // An earlier version of the program knows no shapes, so they have a table of their own.
         if (raw !== undefined) {
           statements.putShape.run(this.#source, sequence, formatRawShape(raw));
+        }
+        if (isKey !== undefined) {
+          statements.putPicture.run(this.#source, sequence, isKey);
+          this.#hasPictures = true;
         }
         statements.put.run(this.#source, sequence, name, captured, size, metadata);
       } catch (error) {
@@ -279,6 +285,17 @@ export class SourceSpool {
     }
   }
 
+  /** Returns the number of the next key frame after a frame; `undefined` if there is none. */
+  keyAfter(sequence: number): number | undefined {
+    try {
+      const found = this.#use("read", ({ keyAfter }) => keyAfter.get(this.#source, sequence));
+      return found === null ? undefined : Number(found.seq);
+    } catch (error) {
+      if (error instanceof FramesError) return undefined;
+      throw error;
+    }
+  }
+
   /** Makes `next` start over. Called when the connection breaks. */
   rewind(): void {
     this.#lastSent = 0;
@@ -309,6 +326,7 @@ export class SourceSpool {
         this.#use("written", (statements) => {
           statements.delete.run(this.#source, sequence);
           statements.deleteShape.run(this.#source, sequence);
+          if (this.#hasPictures) statements.deletePicture.run(this.#source, sequence);
         });
         const path = this.#framePath(sequence);
         for (const file of [path, path + settledSuffix]) removeFile(file);

@@ -24,6 +24,9 @@ export const spoolSchema = `
   CREATE TABLE IF NOT EXISTS shapes (
     source TEXT, seq INTEGER, raw TEXT, PRIMARY KEY (source, seq)
   ) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS pictures (
+    source TEXT, seq INTEGER, is_key INTEGER, PRIMARY KEY (source, seq)
+  ) WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS losses (
     source TEXT, first INTEGER, last INTEGER, what TEXT, reason TEXT, PRIMARY KEY (source, first)
   ) WITHOUT ROWID;
@@ -38,6 +41,8 @@ export interface SpooledFrameRow {
   readonly meta: string;
   /** Shape of a raw frame, if it has one of its own. */
   readonly raw: string | null;
+  /** For a picture of encoded video: 1 for a key frame, otherwise 0. */
+  readonly is_key: bigint | null;
 }
 
 export interface SpooledLossRow {
@@ -46,6 +51,10 @@ export interface SpooledLossRow {
   readonly what: string;
   readonly reason: ErrorName;
 }
+
+/** Facts that earlier versions do not know have tables of their own. */
+const framesWithFacts =
+  "FROM frames LEFT JOIN shapes USING (source, seq) LEFT JOIN pictures USING (source, seq)";
 
 export function prepareSpoolStatements(database: Database) {
   return {
@@ -57,7 +66,8 @@ export function prepareSpoolStatements(database: Database) {
       "INSERT OR REPLACE INTO frames VALUES (?, ?, ?, ?, ?, ?)",
     ),
     after: database.query<SpooledFrameRow, [string, number]>(
-      "SELECT seq, name, captured, size, meta, raw FROM frames LEFT JOIN shapes USING (source, seq) WHERE source = ? AND seq > ? ORDER BY seq LIMIT 1",
+      `SELECT seq, name, captured, size, meta, raw, is_key ${framesWithFacts}
+        WHERE source = ? AND seq > ? ORDER BY seq LIMIT 1`,
     ),
     size: database.query<{ size: bigint }, [string, number]>(
       "SELECT size FROM frames WHERE source = ? AND seq = ?",
@@ -70,6 +80,19 @@ export function prepareSpoolStatements(database: Database) {
     ),
     deleteShape: database.query<null, [string, number]>(
       "DELETE FROM shapes WHERE source = ? AND seq = ?",
+    ),
+    putPicture: database.query<null, [string, number, boolean]>(
+      "INSERT OR REPLACE INTO pictures VALUES (?, ?, ?)",
+    ),
+    deletePicture: database.query<null, [string, number]>(
+      "DELETE FROM pictures WHERE source = ? AND seq = ?",
+    ),
+    anyPicture: database.query<unknown, [string]>(
+      "SELECT 1 FROM pictures WHERE source = ? LIMIT 1",
+    ),
+    keyAfter: database.query<{ seq: bigint }, [string, number]>(
+      `SELECT seq FROM pictures JOIN frames USING (source, seq)
+        WHERE source = ? AND seq > ? AND is_key = 1 ORDER BY seq LIMIT 1`,
     ),
     putLoss: database.query<null, [string, number, number, string, string]>(
       "INSERT OR REPLACE INTO losses VALUES (?, ?, ?, ?, ?)",
@@ -113,7 +136,7 @@ function isRawShape(value: unknown): boolean {
   }
 }
 
-function isFrameRow({ source, seq, name, captured, size, meta, raw }: Row): boolean {
+function isFrameRow({ source, seq, name, captured, size, meta, raw, is_key }: Row): boolean {
   return (
     isSource(source) &&
     isNumber(seq, 1n) &&
@@ -123,7 +146,8 @@ function isFrameRow({ source, seq, name, captured, size, meta, raw }: Row): bool
     isTime(captured) &&
     isNumber(size, 0n) &&
     (meta === "" || isMetadata(meta)) &&
-    (raw === null || isRawShape(raw))
+    (raw === null || isRawShape(raw)) &&
+    [null, 0n, 1n].includes(is_key as bigint)
   );
 }
 
@@ -137,8 +161,6 @@ function isLossRow({ source, first, last, what, reason }: Row): boolean {
     Object.hasOwn(errors, reason)
   );
 }
-
-const framesWithShapes = "SELECT * FROM frames LEFT JOIN shapes USING (source, seq)";
 
 /** Damage of a spool. */
 interface SpoolDamage {
@@ -157,7 +179,7 @@ export function dropDamagedRows(database: Database): SpoolDamage {
     const rows = database.query<Row, []>(`SELECT * FROM ${table}`).all();
     if (!rows.every(isRight)) return { unusable: table as keyof typeof neededRows, rows: [] };
   }
-  const frames = findDamaged(database, framesWithShapes, isFrameRow);
+  const frames = findDamaged(database, `SELECT * ${framesWithFacts}`, isFrameRow);
   const losses = findDamaged(database, "SELECT * FROM losses", isLossRow);
   database.transaction(() => {
     for (const { source, seq, name } of frames) {

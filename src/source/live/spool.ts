@@ -315,6 +315,6 @@ export class Spool implements SharedSpool {
 }
 
 function clearSession(database: Database): void {
-  for (const table of ["session", "counters", "losses", "shapes", "ended_sessions"])
+  for (const table of ["session", "counters", "losses", "shapes", "pictures", "ended_sessions"])
     database.run(`DELETE FROM ${table}`);
 }

@@ -12,15 +12,18 @@ export class SpooledFrame implements Frame {
   readonly size: number;
   readonly metadata: string;
   readonly raw: RawShape | undefined;
+  readonly isKey: boolean | undefined;
   readonly #path: string;
 
-  constructor({ seq, name, captured, size, meta, raw }: SpooledFrameRow, path: string) {
+  constructor(row: SpooledFrameRow, path: string) {
+    const { seq, name, captured, size, meta, raw, is_key: isKey } = row;
     this.name = name;
     this.sequence = Number(seq);
     this.captured = captured;
     this.size = Number(size);
     this.metadata = meta;
     this.raw = raw === null ? undefined : parseRawShape(raw);
+    this.isKey = isKey === null ? undefined : isKey === 1n;
     this.#path = path;
   }
 

@@ -1,0 +1,273 @@
+// A live source of encoded video: whatever it drops, the rest can be decoded, and each number is
+// delivered or told as lost.
+//
+// Covers: video/picture-gate.ts
+
+import { describe, expect, test } from "bun:test";
+import { Database } from "bun:sqlite";
+import { join } from "node:path";
+import type { Frame, Loss } from "../../../src/frame.ts";
+import { EncodedVideo } from "../../../src/source/live/encoded-video.ts";
+import { FrameFeed } from "../../../src/source/live/frame-feed.ts";
+import type { Capture } from "../../../src/source/live/iterable-source.ts";
+import { LiveSource } from "../../../src/source/live/live-source.ts";
+import { Spool } from "../../../src/source/live/spool.ts";
+import type { QueuePolicy } from "../../../src/source/per-source.ts";
+import type { VideoCodec } from "../../../src/video/nal-units.ts";
+import { temporaryFolder } from "../../helper/program.ts";
+import { Random } from "../../wire/fuzz.ts";
+
+const started = Date.UTC(2026, 10, 22);
+const session = { id: "a".repeat(32), started };
+const pictureBytes = 100;
+
+/** Access units by letter: a key frame, another picture, a leading one, and a recovery point. */
+const units: Readonly<Record<VideoCodec, Readonly<Record<string, string>>>> = {
+  h264: { K: "0000000165", d: "0000000141", r: "0000000106060180000001" + "41" },
+  h265: { K: "000000012a01", d: "000000010201", l: "000000011201" },
+};
+
+function unitOf(codec: VideoCodec, letter: string): Uint8Array {
+  const bytes = new Uint8Array(pictureBytes).fill(0x55);
+  bytes.set(Uint8Array.fromHex(units[codec][letter]!));
+  return bytes;
+}
+
+/** A source of encoded video that captures pictures by letters. Items are taken from it. */
+class Camera {
+  readonly codec: VideoCodec;
+  readonly source: LiveSource;
+  readonly folder: string;
+  readonly #spool: Spool | undefined;
+  readonly #feed = new FrameFeed<Capture>();
+  #pending: Promise<void> | undefined;
+  /** Number of taken items that `take` has returned. */
+  #returned = 0;
+  /** Everything taken: numbers of frames, and losses as `dropped 4-6`. */
+  readonly taken: string[] = [];
+  readonly frames: Frame[] = [];
+  captured = 0;
+
+  constructor(
+    policy: QueuePolicy,
+    codec: VideoCodec = "h264",
+    spoolBytes?: number,
+    folder: string = temporaryFolder(),
+  ) {
+    this.codec = codec;
+    this.folder = folder;
+    const clock = () => started;
+    const video = new EncodedVideo(codec, () => {}, clock);
+    if (spoolBytes !== undefined) this.#spool = new Spool(this.folder, "run7", session, spoolBytes);
+    const spool = this.#spool?.sourceSpool("cam");
+    const options = { capturesOffline: true, ...(spool && { spool }) };
+    this.source = new LiveSource("cam", this.#feed, policy, { started, clock, video }, options);
+    this.source.startCapture();
+  }
+
+  /** Captures pictures, each until it is queued, spooled or dropped. */
+  async captures(letters: string): Promise<void> {
+    for (const letter of letters) {
+      void this.#feed.push({ bytes: unitOf(this.codec, letter), captured: 0n });
+      this.captured++;
+      await turns(() => this.source.capturedCount === this.captured);
+    }
+  }
+
+  /** Takes at most `count` items. Returns those of all calls since the last. */
+  async take(count = Infinity): Promise<string[]> {
+    for (let left = count; left > 0; left--) {
+      if (this.#pending === undefined) this.#request();
+      await turns(() => this.#pending === undefined);
+      if (this.#pending !== undefined) break;
+    }
+    const before = this.#returned;
+    this.#returned = this.taken.length;
+    return this.taken.slice(before);
+  }
+
+  #request(): void {
+    const next = this.source.next();
+    const record = (item: Frame | Loss | undefined) => {
+      this.#pending = undefined;
+      if (item === undefined) return;
+      if ("error" in item) this.taken.push(`${item.error.code} ${item.first}-${item.last}`);
+      else {
+        this.taken.push(`${item.sequence}`);
+        this.frames.push(item);
+      }
+    };
+    if (next instanceof Promise) this.#pending = next.then(record);
+    else record(next);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.source.close();
+    // The source looks into its spool once more when its camera has ended.
+    await turns(() => false);
+    this.#spool?.close();
+  }
+}
+
+/** Lets promises settle until a condition holds, or for long enough that it never will. */
+async function turns(condition: () => boolean): Promise<void> {
+  for (let turn = 0; turn < 20 && !condition(); turn++) await Promise.resolve();
+}
+
+/** Starts a camera whose first picture was taken for sending. */
+async function begun(latest: number, codec: VideoCodec = "h264"): Promise<Camera> {
+  const camera = new Camera({ latest }, codec);
+  camera.source.onConnected();
+  await camera.captures("K");
+  expect(await camera.take(1)).toEqual(["1"]);
+  return camera;
+}
+
+describe("a full queue of encoded video", () => {
+  const cases: [what: string, latest: number, letters: string, expected: string[]][] = [
+    [
+      "keeps what can be decoded, and drops up to the next key frame",
+      2,
+      "ddddd",
+      ["dropped 4-6", "2", "3"],
+    ],
+    ["goes on at a key frame that is newer", 2, "ddddKd", ["dropped 4-5", "dropped 2-3", "6", "7"]],
+    ["drops whole groups when a newer key frame is there", 3, "KddKd", ["dropped 2-4", "5", "6"]],
+    ["drops the rest of a group whose key frame was sent", 3, "ddKd", ["dropped 2-3", "4", "5"]],
+    [
+      "has one key frame at a time with the limit 1",
+      1,
+      "dddKKd",
+      ["dropped 3-4", "dropped 2-2", "dropped 5-5", "dropped 7-7", "6"],
+    ],
+    ["drops nothing below its limit", 9, "dddKdd", ["2", "3", "4", "5", "6", "7"]],
+  ];
+  for (const [what, latest, letters, expected] of cases) {
+    test(`a full queue ${what}`, async () => {
+      await using camera = await begun(latest);
+      await camera.captures(letters);
+      const taken = await camera.take();
+      expect(taken.toSorted()).toEqual(expected.toSorted());
+      expect(taken.filter((item) => !item.includes(" "))).toEqual(
+        expected.filter((item) => !item.includes(" ")),
+      );
+    });
+  }
+
+  test("leading pictures that need what was dropped are dropped too, and others are not", async () => {
+    await using camera = await begun(3, "h265");
+    await camera.captures("ddKlldd");
+    expect(await camera.take()).toEqual(["dropped 2-3", "dropped 5-6", "4", "7", "8"]);
+    await camera.captures("Kld");
+    expect(await camera.take()).toEqual(["9", "10", "11"]);
+  });
+
+  test("a stream without key frames goes on at a recovery point", async () => {
+    await using camera = await begun(2);
+    await camera.captures("ddddd");
+    expect(await camera.take()).toEqual(["dropped 4-6", "2", "3"]);
+    await camera.captures("ddrd");
+    expect(await camera.take()).toEqual(["dropped 7-7", "dropped 8-8", "9", "10"]);
+  });
+
+  test("a stream without any key frame goes on after a bounded number of pictures", async () => {
+    await using camera = await begun(2);
+    await camera.captures("dddd");
+    expect(await camera.take()).toEqual(["dropped 4-5", "2", "3"]);
+    await camera.captures("d".repeat(2000));
+    expect(await camera.take()).toEqual(["dropped 6-6", "dropped 7-2004", "2005"]);
+  });
+});
+
+describe("a spool of encoded video", () => {
+  test("a full spool drops whole groups, and goes on where a decoder can", async () => {
+    await using camera = new Camera({ latest: 5 }, "h264", 6 * pictureBytes);
+    await camera.captures("KddKddKd");
+    camera.source.onConnected();
+    expect(await camera.take()).toEqual(["dropped 1-3", "4", "5", "6", "7", "8"]);
+    expect(camera.frames.map(({ isKey }) => isKey)).toEqual([true, false, false, true, false]);
+  });
+
+  test("a full spool keeps a group that is larger than it from its key frame on", async () => {
+    await using camera = new Camera({ latest: 5 }, "h264", 4 * pictureBytes);
+    await camera.captures("KddddddddKd");
+    camera.source.onConnected();
+    expect(await camera.take()).toEqual(["dropped 5-9", "dropped 1-4", "10", "11"]);
+  });
+
+  test("pictures leave in their order, although others come while the spool drains", async () => {
+    await using camera = new Camera({ latest: 5 }, "h264", 1e6);
+    await camera.captures("KddKdd");
+    camera.source.onConnected();
+    expect(await camera.take(2)).toEqual(["1", "2"]);
+    await camera.captures("KddKdddd");
+    expect((await camera.take()).map(Number)).toEqual([3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]);
+  });
+
+  test("pictures of an earlier process keep whether they are key frames, unless an earlier version wrote them", async () => {
+    const folder = temporaryFolder();
+    const inFolder = () => new Camera({ latest: 5 }, "h264", 1e6, folder);
+    const captured = inFolder();
+    await captured.captures("Kd");
+    await captured[Symbol.asyncDispose]();
+    const isKeys = async () => {
+      await using camera = inFolder();
+      camera.source.onConnected();
+      await camera.take();
+      return camera.frames.map(({ isKey }) => isKey);
+    };
+    expect(await isKeys()).toEqual([true, false]);
+    const database = new Database(join(folder, "spool.sqlite"));
+    database.run("DROP TABLE pictures");
+    database.close();
+    expect(await isKeys()).toEqual([undefined, undefined]);
+  });
+});
+
+test("in any order of events each number is taken or lost once, and what is taken can be decoded", async () => {
+  for (let seed = 0; seed < 60; seed++) {
+    const random = new Random(seed);
+    const latest = 1 + random.below(5);
+    const spoolBytes = seed % 2 === 0 ? undefined : (1 + random.below(12)) * pictureBytes;
+    await using camera = new Camera({ latest }, "h264", spoolBytes);
+    let letters = "";
+    let isConnected = false;
+    for (let step = 0; step < 120; step++) {
+      const letter = letters === "" || random.below(6) === 0 ? "K" : "d";
+      const action = random.below(10);
+      if (action < 6) {
+        await camera.captures(letter);
+        letters += letter;
+      } else if (action < 9 && isConnected) {
+        for (const frame of await takenBy(camera, random.below(4))) camera.source.onSettled(frame);
+      } else if (!isConnected) {
+        camera.source.onConnected();
+        isConnected = true;
+      }
+    }
+    if (!isConnected) camera.source.onConnected();
+    await camera.take();
+    const lost = camera.taken.filter((item) => item.includes(" "));
+    const numbers = [
+      ...camera.frames.map(({ sequence }) => sequence),
+      ...lost.flatMap((item) => range(item.split(" ")[1]!)),
+    ];
+    const what = `seed ${seed}: ${letters} ${camera.taken.join(", ")}`;
+    expect([what, numbers.toSorted((a, b) => a - b)]).toEqual([what, range(`1-${letters.length}`)]);
+    for (const [index, { sequence }] of camera.frames.entries()) {
+      const isAfterHole = camera.frames[index - 1]?.sequence !== sequence - 1;
+      if (isAfterHole) expect([what, letters[sequence - 1]]).toEqual([what, "K"]);
+    }
+  }
+});
+
+async function takenBy(camera: Camera, count: number): Promise<Frame[]> {
+  const before = camera.frames.length;
+  await camera.take(count);
+  return camera.frames.slice(before);
+}
+
+function range(text: string): number[] {
+  const [first, last] = text.split("-").map(Number);
+  return Array.from({ length: last! - first! + 1 }, (_, index) => first! + index);
+}
