@@ -28,6 +28,13 @@ export class JournalPlayback implements Playback {
   #next = 0;
   /** Frames that retention removed before `next` returned them, in the order of arrival. */
   readonly #passedOver: DeletionCandidate[] = [];
+  /**
+   * Sources of encoded video that have begun, if the client asked for frames since a time. A source
+   * begins with the key frame before that time.
+   */
+  readonly #begunSources: Set<string> | undefined;
+  /** Pictures that precede the next row, since a decoder needs them. */
+  #leadIn: FrameRecord[] = [];
   /** A frame whose file is being replaced. It is looked up again after the replacement. */
   #deferred: PlaybackFrame | undefined;
 
@@ -37,6 +44,7 @@ export class JournalPlayback implements Playback {
     this.#numbering = tail.reader.property("numbering") ?? "";
     this.#position = this.#startPosition();
     if (!request.follow) this.#endPosition = tail.last;
+    if (request.since !== undefined && this.#position === 0) this.#begunSources = new Set();
   }
 
   /**
@@ -69,7 +77,7 @@ export class JournalPlayback implements Playback {
   get #hasBuffered(): boolean {
     const [passedOver] = this.#passedOver;
     const isDue = passedOver !== undefined && passedOver.id <= this.#position;
-    return isDue || this.#next < this.#rows.length;
+    return isDue || this.#leadIn.length > 0 || this.#next < this.#rows.length;
   }
 
   get #last(): number {
@@ -98,8 +106,22 @@ export class JournalPlayback implements Playback {
       if (passedOver.id !== row?.id) return this.#passedOverItem(passedOver);
     }
     if (row === undefined) return undefined;
+    if (row.isKey !== undefined) this.#beginPictures(row);
+    const picture = this.#leadIn.shift();
+    if (picture !== undefined) return frameItem(this.#tail.files, picture, undefined);
     this.#next++;
     return frameItem(this.#tail.files, row, this.#cursorAfter(row));
+  }
+
+  /** Finds the pictures before the requested time that the first picture of a source needs. */
+  #beginPictures(row: FrameRecord): void {
+    const begun = this.#begunSources;
+    if (begun === undefined || begun.has(row.source)) return;
+    begun.add(row.source);
+    // With too many of them, a player has to wait for the next key frame.
+    const group = this.#tail.reader.decodableUpTo(row) ?? [];
+    const { since } = this.#request;
+    this.#leadIn = group.filter(({ id, captured }) => id < row.id && captured < since!);
   }
 
   #passedOverItem(frame: DeletionCandidate): PlaybackItem {

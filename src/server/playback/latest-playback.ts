@@ -1,9 +1,10 @@
-/** Plays back only the newest frame of each source. */
+/** Plays back only the newest frame of each source, and of encoded video what can be decoded. */
 import { FramesError } from "../../errors.ts";
 import type { Playback, PlaybackFrame, PlaybackItem } from "../../protocol/playback/playback.ts";
 import type { FrameRecord } from "../../store/journal/journal-reader.ts";
 import type { JournalTail } from "./journal-tail.ts";
 import { frameItem, sourceInfo, unavailableItem } from "./playback-items.ts";
+import { PictureQueue } from "./picture-queue.ts";
 import { idBatchSize, matchesRequest, type PlaybackRequest } from "./playback-request.ts";
 import type { StoredFrame } from "./stored-frame.ts";
 
@@ -13,11 +14,15 @@ import type { StoredFrame } from "./stored-frame.ts";
  */
 const maxPendingLosses = 1000;
 
+/** Queued pictures of encoded video above which no more are queued, over all sources. */
+const maxQueuedPictures = 2000;
+
 /** Sources whose newest stored frame is read at a time, and kept until it is sent. */
 const sourcesPerRead = 100;
 
 /**
- * The newest frame of each source. Older frames that were not sent yet are dropped and reported.
+ * The newest frame of each source. Older frames that were not sent yet are dropped and reported. Of
+ * encoded video, these are the pictures before the newest key frame.
  */
 export class LatestPlayback implements Playback {
   readonly #tail: JournalTail;
@@ -27,8 +32,11 @@ export class LatestPlayback implements Playback {
   #position: number;
   /** Sources whose newest stored frame is not read yet; undefined after the last. */
   #unreadSources: Iterator<string> | undefined;
-  /** Newest unsent frame of each source, in the order of sending. */
-  readonly #newestFrames = new Map<string, FrameRecord>();
+  /** Newest unsent frame, or unsent pictures, of each source, in the order of sending. */
+  readonly #newestFrames = new Map<string, FrameRecord | PictureQueue>();
+  /** Queues of all sources of encoded video. */
+  readonly #pictureQueues = new Map<string, PictureQueue>();
+  #pictureCount = 0;
   /** Ranges of dropped frames that are not reported yet. */
   #losses: PlaybackItem[] = [];
 
@@ -65,9 +73,33 @@ export class LatestPlayback implements Playback {
     if (this.#newestFrames.size === 0) this.#readStored();
     const [first] = this.#newestFrames;
     if (first === undefined) return undefined;
-    const [source, frame] = first;
+    const [source, newest] = first;
     this.#newestFrames.delete(source);
+    const frame = newest instanceof PictureQueue ? this.#nextPicture(source, newest) : newest;
     return frameItem(this.#tail.files, frame, undefined);
+  }
+
+  #nextPicture(source: string, queue: PictureQueue): FrameRecord {
+    this.#pictureCount--;
+    const picture = queue.shift()!;
+    // The other sources have their turn first.
+    if (queue.length > 0) this.#newestFrames.set(source, queue);
+    return picture;
+  }
+
+  /** Queues a picture of encoded video. Returns the pictures that it makes useless. */
+  #addPicture(row: FrameRecord): FrameRecord[] {
+    let queue = this.#pictureQueues.get(row.source);
+    if (queue === undefined) {
+      queue = new PictureQueue(this.#tail);
+      this.#pictureQueues.set(row.source, queue);
+    }
+    const before = queue.length;
+    const dropped = queue.add(row, this.#pictureCount < maxQueuedPictures);
+    this.#pictureCount += queue.length - before;
+    if (queue.length > 0) this.#newestFrames.set(row.source, queue);
+    else this.#newestFrames.delete(row.source);
+    return dropped;
   }
 
   /** Reads the newest stored frames of the next sources. */
@@ -78,7 +110,12 @@ export class LatestPlayback implements Playback {
       const frame = this.#tail.reader.newestOf(this.#request, next.value);
       // A frame that arrived since the start is among the new rows.
       if (frame === undefined || (this.#request.follow && frame.id > this.#startPosition)) continue;
-      this.#newestFrames.set(frame.source, frame);
+      if (frame.isKey === undefined) this.#newestFrames.set(frame.source, frame);
+      else {
+        this.#addPicture(frame);
+        // A group of pictures is sent before the next one is read.
+        return;
+      }
     }
   }
 
@@ -94,9 +131,19 @@ export class LatestPlayback implements Playback {
     for (const row of rows) {
       if (!matchesRequest(row, this.#request)) continue;
       const previous = this.#newestFrames.get(row.source);
-      if (previous !== undefined) this.#recordDropped(previous);
-      this.#newestFrames.set(row.source, row);
+      const isPicture = row.isKey !== undefined;
+      if (previous instanceof PictureQueue) {
+        if (!isPicture) this.#endPictures(previous);
+      } else if (previous !== undefined) this.#recordDropped(previous);
+      if (!isPicture) this.#newestFrames.set(row.source, row);
+      else for (const picture of this.#addPicture(row)) this.#recordDropped(picture);
     }
+  }
+
+  /** Drops the queued pictures of a source that sends other frames now. */
+  #endPictures(queue: PictureQueue): void {
+    this.#pictureCount -= queue.length;
+    for (const picture of queue.clear()) this.#recordDropped(picture);
   }
 
   /**

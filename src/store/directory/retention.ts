@@ -64,6 +64,9 @@ const maxHeldShare = 0.1;
  */
 const reportIntervalMs = 60_000;
 
+/** Sources of encoded video whose last removed picture is remembered. */
+const maxCutSources = 1000;
+
 const emptyReport: RetentionReport = { frames: 0, bytes: 0, undeletable: 0, passedOver: 0 };
 
 /** The next frames that may be removed. */
@@ -90,6 +93,8 @@ export class Retention {
   #heldBytes = 0;
   /** Id up to which frames were removed in the current sweep without regard to readers. */
   #passedAfter = 0;
+  /** Last removed picture of each source of encoded video, by session and source. */
+  readonly #cuts = new Map<string, DeletionCandidate>();
   /** Values of `#after` at the end of earlier sweeps; the oldest is first. */
   readonly #sweepEnds: number[] = [];
   /** Frames up to this id have waited long enough. */
@@ -184,6 +189,7 @@ export class Retention {
       this.#after = done.length < frames.length ? done.at(-1)!.id : last;
       for (const { id, bytes } of held) if (id <= this.#after) this.#heldBytes += bytes;
       if (frames.length > 0 || hasMore || this.#overdueFrames().length > 0) return true;
+      if (await this.#trimGroups(deadline)) return true;
       return "milliseconds" in this.#limit && this.#dropLosses();
     });
   }
@@ -205,6 +211,7 @@ export class Retention {
     const done = frames.slice(0, result.frames + result.undeletable);
     let passedOver = 0;
     for (const frame of done) {
+      if (frame.isPicture === true) this.#rememberCut(frame);
       const readers = [...this.holds].filter((hold) => hold.needs(frame));
       if (readers.length > 0) passedOver++;
       for (const reader of readers) reader.onPassedOver(frame);
@@ -216,6 +223,33 @@ export class Retention {
       passedOver: this.#unreported.passedOver + passedOver,
     };
     return done;
+  }
+
+  #rememberCut(frame: DeletionCandidate): void {
+    const key = `${frame.session} ${frame.stream}/${frame.source}`;
+    this.#cuts.delete(key);
+    this.#cuts.set(key, frame);
+    if (this.#cuts.size > maxCutSources) this.#cuts.delete(this.#cuts.keys().next().value!);
+  }
+
+  /**
+   * Removes pictures of encoded video that no decoder can begin with, because retention removed their
+   * key frame. Returns whether there were any.
+   */
+  async #trimGroups(deadline: number): Promise<boolean> {
+    const { deletionLog } = this.#context.journal;
+    for (const [key, cut] of [...this.#cuts]) {
+      if (performance.now() >= deadline) return false;
+      // The others have their turn first next time.
+      this.#cuts.delete(key);
+      this.#cuts.set(key, cut);
+      const pictures = deletionLog.beforeNextKey(cut, batchSize);
+      const frames = pictures.filter((frame) => !frame.isDamaged && !this.#isNeeded(frame));
+      if (frames.length === 0) continue;
+      await this.#delete(frames, deadline);
+      return true;
+    }
+    return false;
   }
 
   /**

@@ -18,14 +18,17 @@ export interface DeletionCandidate extends SourceSession {
   readonly captured: bigint;
   /** Time of arrival by the server's clock, in nanoseconds since 1970. */
   readonly received: bigint;
+  /** Whether it is a picture of encoded video. */
+  readonly isPicture?: boolean;
   /** Whether no server can have written this row. Its file must not be touched. */
   readonly isDamaged: boolean;
 }
 
 type DeletionCandidateRow = Omit<
   Record<keyof DeletionCandidate, bigint>,
-  "stream" | "source" | "session" | "name" | "isDamaged"
+  "stream" | "source" | "session" | "name" | "isPicture" | "isDamaged"
 > & {
+  is_key: bigint | null;
   stream: string;
   source: string;
   session: string;
@@ -48,12 +51,21 @@ const maxRemembered = 10_000_000;
 
 function prepareDeletionStatements(database: Database) {
   const frame =
-    "frames.id, stream, source, name, session, seq, bytes, crc32, captured, received FROM frames";
+    "frames.id, stream, source, name, session, seq, bytes, crc32, captured, received, is_key FROM frames";
   return {
     oldest: database
       .query<DeletionCandidateRow, [number, number]>(
         `SELECT ${frame} WHERE id > ?
           AND id < (SELECT max(id) FROM frames) ORDER BY id LIMIT ?`,
+      )
+      .safeIntegers(true),
+    // The newest frame stays, as above.
+    beforeNextKey: database
+      .query<DeletionCandidateRow, [string, string, string, number, number]>(
+        `SELECT ${frame} WHERE session = ?3 AND source = ?2 AND +stream = ?1 AND is_key = 0
+          AND seq > ?4 AND seq < (SELECT min(seq) FROM frames WHERE session = ?3 AND source = ?2
+            AND +stream = ?1 AND is_key = 1 AND seq > ?4)
+          AND id < (SELECT max(id) FROM frames) ORDER BY seq LIMIT ?5`,
       )
       .safeIntegers(true),
     begun: database
@@ -95,7 +107,8 @@ function prepareDeletionStatements(database: Database) {
 function toDeletionCandidate(row: DeletionCandidateRow): DeletionCandidate {
   const [id, seq, bytes, crc32] = [row.id, row.seq, row.bytes, row.crc32].map(Number);
   const isDamaged = !rowChecks.frames(row);
-  return { ...row, id: id!, seq: seq!, bytes: bytes!, crc32: crc32!, isDamaged };
+  const isPicture = row.is_key !== null;
+  return { ...row, isPicture, id: id!, seq: seq!, bytes: bytes!, crc32: crc32!, isDamaged };
 }
 
 /**
@@ -124,6 +137,15 @@ export class DeletionLog {
    */
   candidates(after: number, limit: number): DeletionCandidate[] {
     return this.#statements.oldest.all(after, limit).map(toDeletionCandidate);
+  }
+
+  /**
+   * Returns the pictures of encoded video after a removed one, up to the next key frame. Without a
+   * later key frame there are none.
+   */
+  beforeNextKey({ stream, source, session, seq }: DeletionCandidate, limit: number) {
+    const { beforeNextKey } = this.#statements;
+    return beforeNextKey.all(stream, source, session, seq, limit).map(toDeletionCandidate);
   }
 
   /** Returns frames whose removal was begun but not completed. Leaves damaged rows out. */

@@ -365,6 +365,16 @@ export class JournalReader {
     );
   }
 
+  /** Returns as `groupUpTo`; `undefined` if the group is too large. */
+  decodableUpTo(picture: VideoPicture): FrameRecord[] | undefined {
+    try {
+      return this.groupUpTo(picture);
+    } catch (error) {
+      if (error instanceof FramesError && error.code === "limit") return undefined;
+      throw error;
+    }
+  }
+
   /** Whether the journal has the column `is_key`, which a server of this version adds. */
   #hasKeyFrames(): boolean {
     this.#hasKeyColumn ||= this.#wrapErrors(() => hasColumn(this.#database, "frames", "is_key"));

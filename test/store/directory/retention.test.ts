@@ -310,6 +310,61 @@ describe("retention by size", () => {
   });
 });
 
+describe("retention of encoded video", () => {
+  /** Stores pictures of 100 bytes: `K` is a key frame, `d` another picture, `p` a frame of no video. */
+  async function storePictures(
+    store: FrameStore,
+    letters: string,
+    origin: Partial<SourceInfo> = {},
+    first = 1,
+  ): Promise<void> {
+    const opened = openVisible(store, origin);
+    for (const [index, letter] of [...letters].entries()) {
+      const sequence = first + index;
+      const isKey = letter === "p" ? undefined : letter === "K";
+      const more = { sequence, captured, isKey };
+      expect(await storeFrame(opened, `${letter}${sequence}`, hundred, more)).toBe("stored");
+    }
+    await store.flush();
+  }
+
+  test("retention cuts before a key frame, also of the sources between which others arrive", async () => {
+    await keeping({ bytes: 1000 }, async (store, _, directory) => {
+      await storePictures(store, "KdddKddp");
+      await storePictures(store, "pp", { source: "other" });
+      await storePictures(store, "dd", {}, 9);
+      await removeAll(store);
+      // The limit needs two frames less. The others of their group are of no use.
+      expect(names(directory)).toEqual(["K5", "d6", "d7", "p8", "p1", "p2", "d9", "d10"]);
+    });
+  });
+
+  test("retention keeps pictures without a later key frame until their age or size says so", async () => {
+    await keeping({ bytes: 500 }, async (store, _, directory) => {
+      await storePictures(store, "Kddddd");
+      await removeAll(store);
+      expect(names(directory)).toEqual(["d2", "d3", "d4", "d5", "d6"]);
+      await storePictures(store, "K", {}, 7);
+      await storePictures(store, "d", {}, 8);
+      await removeAll(store);
+      expect(names(directory)).toEqual(["K7", "d8"]);
+    });
+  });
+
+  test("retention leaves pictures that a follower still needs", async () => {
+    await keeping({ bytes: 500 }, async (store, _, directory) => {
+      const hold = { needs: ({ id }: { id: number }) => id > 2, onPassedOver: () => {} };
+      store.retention!.holds.add(hold);
+      await storePictures(store, "KddKdd");
+      await removeAll(store);
+      expect(names(directory)).toEqual(["d3", "K4", "d5", "d6"]);
+      store.retention!.holds.delete(hold);
+      await removeAll(store);
+      expect(names(directory)).toEqual(["K4", "d5", "d6"]);
+    });
+  });
+});
+
 describe("steps of retention", () => {
   /** Removes everything over the limits, with 6 ms for each file. Returns the number of steps. */
   async function removeSlowly(store: DirectoryStore): Promise<number> {

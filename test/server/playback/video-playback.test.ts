@@ -1,0 +1,282 @@
+// Playback of encoded video: a client gets what a decoder can use, and is told of all else.
+//
+// Covers: server/playback/picture-queue.ts
+
+import { afterEach, describe, expect, test } from "bun:test";
+import { crc32 } from "node:zlib";
+import { JournalPlayback } from "../../../src/server/playback/journal-playback.ts";
+import { JournalTail } from "../../../src/server/playback/journal-tail.ts";
+import { LatestPlayback } from "../../../src/server/playback/latest-playback.ts";
+import type { PlaybackRequest } from "../../../src/server/playback/playback-request.ts";
+import type { Playback } from "../../../src/protocol/playback/playback.ts";
+import { DirectoryStore } from "../../../src/store/directory/directory-store.ts";
+import { CommitSignal } from "../../../src/store/journal/commit-signal.ts";
+import { maxGroupFrames } from "../../../src/store/journal/journal-reader.ts";
+import { temporaryFolder } from "../../helper/program.ts";
+import { Random } from "../../wire/fuzz.ts";
+
+const session = "1".repeat(32);
+const closing: (() => void)[] = [];
+afterEach(() => closing.splice(0).forEach((close) => close()));
+
+/** Access units of H.265 by letter: a key frame, another picture, and a leading one. */
+const units: Readonly<Record<string, string>> = {
+  K: "000000012a01ff",
+  d: "000000010201ff",
+  l: "000000011201ff",
+};
+
+/** A store whose sources of encoded video grow while it is read. */
+class Recorder {
+  readonly #store = new DirectoryStore(temporaryFolder(), {
+    portableNames: false,
+    reserve: 0,
+    clock: Date.now,
+  });
+  readonly #arrivals = new CommitSignal();
+  readonly #last = new Map<string, number>();
+  readonly #tail: JournalTail;
+
+  constructor() {
+    this.#tail = new JournalTail(this.#store.contents, this.#arrivals, undefined);
+    closing.push(
+      () => this.#tail.close(),
+      () => this.#store.close(),
+    );
+  }
+
+  /** Stores pictures by letters, with the numbers that follow. A dot is a number that never comes. */
+  async put(source: string, letters: string, of = session, first?: number): Promise<void> {
+    const into = this.#store.open({ stream: "s", source, session: of });
+    if (first !== undefined) this.#last.set(source + of, first - 1);
+    const outcomes: unknown[] = [];
+    for (const letter of letters) {
+      const sequence = (this.#last.get(source + of) ?? 0) + 1;
+      this.#last.set(source + of, sequence);
+      if (letter === ".") continue;
+      outcomes.push(this.#write(into, letter, sequence, of));
+    }
+    await this.#store.flush();
+    this.#arrivals.notify();
+    await Promise.all(outcomes);
+  }
+
+  #write(
+    into: ReturnType<DirectoryStore["open"]>,
+    letter: string,
+    sequence: number,
+    of: string,
+  ): unknown {
+    const isPicture = letter !== "p";
+    const bytes = Uint8Array.fromHex(units[letter] ?? "00");
+    const writer = into.begin({
+      name: `${of[0]}-${sequence}.${isPicture ? "h265" : "png"}`,
+      sequence,
+      captured: BigInt(sequence),
+      size: bytes.length,
+      metadata: "",
+      isKey: isPicture ? letter === "K" : undefined,
+    });
+    writer.write(bytes);
+    return writer.finish(crc32(bytes));
+  }
+
+  latest(fields: Partial<PlaybackRequest> = {}): LatestPlayback {
+    return new LatestPlayback(this.#tail, { stream: "s", follow: true, ...fields });
+  }
+
+  complete(fields: Partial<PlaybackRequest> = {}): JournalPlayback {
+    return new JournalPlayback(this.#tail, { stream: "s", follow: false, ...fields });
+  }
+}
+
+/** Takes at most `count` items that are available now: `cam 3`, or `dropped cam 4-6`. */
+function take(playback: Playback, count = Infinity): string[] {
+  const taken: string[] = [];
+  for (let idle = 0; taken.length < count && idle < 10;) {
+    const item = playback.next();
+    if (item === undefined) {
+      if (!playback.isBusy) break;
+      idle++;
+    } else if (item.type === "frame") taken.push(`${item.source.name} ${item.frame.sequence}`);
+    else if (item.type === "lost") {
+      taken.push(`${item.error.code} ${item.source.name} ${item.first}-${item.last}`);
+    }
+  }
+  return taken;
+}
+
+function numbered(source: string, first: number, last: number): string[] {
+  return Array.from({ length: last - first + 1 }, (_, index) => `${source} ${first + index}`);
+}
+
+describe("the latest frames of encoded video", () => {
+  test("begin with the key frame before the newest picture, and go on in order", async () => {
+    const recorder = new Recorder();
+    await recorder.put("cam", "KddKdd");
+    const playback = recorder.latest();
+    expect(take(playback)).toEqual(numbered("cam", 4, 6));
+    await recorder.put("cam", "dK");
+    await recorder.put("cam", "d");
+    // The picture before the newer key frame came in the same commit.
+    expect(take(playback)).toEqual(["dropped cam 7-7", "cam 8", "cam 9"]);
+    await recorder.put("cam", "d");
+    expect(take(playback)).toEqual(["cam 10"]);
+  });
+
+  test("end with the newest picture without follow", async () => {
+    const recorder = new Recorder();
+    await recorder.put("a", "KdKd");
+    await recorder.put("b", "Kdd");
+    const playback = recorder.latest({ follow: false });
+    expect(take(playback)).toEqual([...numbered("a", 3, 4), ...numbered("b", 1, 3)]);
+    expect(playback.isEnded).toBe(true);
+  });
+
+  test("begin with the group of the first picture that arrives, if none was read before", async () => {
+    const recorder = new Recorder();
+    await recorder.put("cam", "Kd");
+    const playback = recorder.latest();
+    await recorder.put("cam", "d");
+    expect(take(playback)).toEqual(numbered("cam", 1, 3));
+  });
+
+  test("go on at the newest key frame when a client is slow, and tell each dropped picture", async () => {
+    const recorder = new Recorder();
+    const playback = recorder.latest();
+    await recorder.put("cam", "Kdddd");
+    expect(take(playback, 2)).toEqual(["cam 1", "cam 2"]);
+    await recorder.put("cam", "ddKdd");
+    await recorder.put("cam", "dKdd");
+    expect(take(playback)).toEqual(["dropped cam 3-11", "cam 12", "cam 13", "cam 14"]);
+  });
+
+  test("leave out leading pictures after a hole, and not without one", async () => {
+    const recorder = new Recorder();
+    const playback = recorder.latest();
+    await recorder.put("cam", "Kd");
+    expect(take(playback)).toEqual(["cam 1", "cam 2"]);
+    await recorder.put("cam", "K");
+    await recorder.put("cam", "ld");
+    expect(take(playback)).toEqual(["cam 3", "cam 4", "cam 5"]);
+    await recorder.put("cam", "ddK");
+    await recorder.put("cam", "lld");
+    expect(take(playback)).toEqual(["dropped cam 6-7", "dropped cam 9-10", "cam 8", "cam 11"]);
+  });
+
+  test("go on with a new session at its key frame, and drop a picture that comes late", async () => {
+    const recorder = new Recorder();
+    const playback = recorder.latest();
+    await recorder.put("cam", "Kdd");
+    expect(take(playback, 1)).toEqual(["cam 1"]);
+    await recorder.put("cam", "Kd", "2".repeat(32));
+    expect(take(playback)).toEqual(["dropped cam 2-3", "cam 1", "cam 2"]);
+    await recorder.put("cam", "K.dd", "2".repeat(32));
+    await recorder.put("cam", "d", "2".repeat(32), 4);
+    expect(take(playback)).toEqual(["dropped cam 4-4", "cam 3", "cam 5", "cam 6"]);
+  });
+
+  test("give sources their turns, beside sources of pictures", async () => {
+    const recorder = new Recorder();
+    const playback = recorder.latest();
+    await recorder.put("a", "Kdd");
+    await recorder.put("b", "Kd");
+    await recorder.put("c", "pp");
+    expect(take(playback)).toEqual(["dropped c 1-1", "a 1", "b 1", "c 2", "a 2", "b 2", "a 3"]);
+  });
+
+  test("queue a bounded number of pictures, and go on at the next key frame", async () => {
+    const recorder = new Recorder();
+    const playback = recorder.latest();
+    await recorder.put("cam", "K");
+    expect(take(playback)).toEqual(["cam 1"]);
+    await recorder.put("cam", "d".repeat(maxGroupFrames + 10));
+    const taken = take(playback);
+    const last = 1 + maxGroupFrames;
+    expect(taken.slice(0, 2)).toEqual([`dropped cam ${last + 1}-${last + 10}`, "cam 2"]);
+    expect(taken.at(-1)).toBe(`cam ${last}`);
+    await recorder.put("cam", "dKd");
+    expect(take(playback)).toEqual([
+      `dropped cam ${last + 11}-${last + 11}`,
+      ...numbered("cam", last + 12, last + 13),
+    ]);
+  });
+
+  test("of a source without key frames are sent as they are", async () => {
+    const recorder = new Recorder();
+    await recorder.put("cam", "dd");
+    const playback = recorder.latest();
+    expect(take(playback)).toEqual(["cam 2"]);
+    await recorder.put("cam", "dd");
+    expect(take(playback)).toEqual(["cam 3", "cam 4"]);
+  });
+
+  test("can be decoded in any order of events, and each picture is sent or told once", async () => {
+    for (let seed = 0; seed < 15; seed++) {
+      const random = new Random(seed);
+      const recorder = new Recorder();
+      const playback = recorder.latest();
+      const taken: string[] = [];
+      let letters = "K";
+      await recorder.put("cam", letters);
+      for (let step = 0; step < 40; step++) {
+        const more = Array.from({ length: random.below(4) }, () =>
+          random.below(6) === 0 ? "K" : "d",
+        ).join("");
+        letters += more;
+        await recorder.put("cam", more);
+        taken.push(...take(playback, random.below(4)));
+      }
+      taken.push(...take(playback));
+      const what = `seed ${seed}: ${letters} ${taken.join(", ")}`;
+      const sent = taken.flatMap((item) => (item.startsWith("cam") ? [Number(item.slice(4))] : []));
+      const told = taken.flatMap((item) => {
+        const [, first, last] = /(\d+)-(\d+)/.exec(item) ?? [];
+        return first === undefined ? [] : numbered("", Number(first), Number(last)).map(Number);
+      });
+      const all = numbered("", 1, letters.length).map(Number);
+      expect([what, [...sent, ...told].toSorted((a, b) => a - b)]).toEqual([what, all]);
+      for (const [index, number] of sent.entries()) {
+        if (sent[index - 1] === number - 1) continue;
+        expect([what, letters[number - 1]]).toEqual([what, "K"]);
+      }
+    }
+  });
+});
+
+describe("playback since a time", () => {
+  test("begins each source of encoded video at the key frame before that time", async () => {
+    const recorder = new Recorder();
+    await recorder.put("a", "KddKddd");
+    await recorder.put("b", "dddKd");
+    await recorder.put("c", "ppppp");
+    const taken = take(recorder.complete({ since: 3n }));
+    expect(taken).toEqual([
+      ...numbered("a", 1, 7),
+      // No key frame precedes this picture.
+      ...numbered("b", 3, 5),
+      ...numbered("c", 3, 5),
+    ]);
+    expect(take(recorder.complete({ since: 4n, sources: ["a"] }))).toEqual(numbered("a", 4, 7));
+    expect(take(recorder.complete({ since: 6n, sources: ["a"] }))).toEqual(numbered("a", 4, 7));
+    expect(take(recorder.complete({ sources: ["a"] }))).toEqual(numbered("a", 1, 7));
+  });
+
+  test("does not repeat what came before its cursor, and a client resumes behind the pictures before that time", async () => {
+    const recorder = new Recorder();
+    await recorder.put("a", "KddKddd");
+    const playback = recorder.complete({ since: 6n });
+    const cursors: (string | undefined)[] = [];
+    for (let item; (item = playback.next()) !== undefined;) cursors.push(item.cursor);
+    expect(cursors.map((cursor) => cursor !== undefined)).toEqual([false, false, true, true]);
+    const resumed = recorder.complete({ since: 6n, cursor: cursors[2]! });
+    expect(take(resumed)).toEqual(["a 7"]);
+  });
+
+  test("begins at the time itself if the key frame is too many pictures away", async () => {
+    const recorder = new Recorder();
+    await recorder.put("a", `K${"d".repeat(maxGroupFrames + 1)}`);
+    const last = maxGroupFrames + 2;
+    expect(take(recorder.complete({ since: BigInt(last) }))).toEqual([`a ${last}`]);
+  });
+});
