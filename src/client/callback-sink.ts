@@ -28,6 +28,8 @@ export interface ReceivedFrame {
   readonly crc32: number;
   /** Set for raw frames, whose bytes do not tell their shape. */
   readonly raw?: RawShape;
+  /** Set for encoded video: whether a decoder can begin with the frame. */
+  readonly isKey?: boolean;
 }
 
 /** Bytes queued for the callback above which the connection stops reading. */
@@ -111,7 +113,7 @@ export class CallbackSink implements ReceiveTarget {
 
   #begin(origin: SourceInfo, description: FrameDescription): FrameWriter {
     const { source, session, raw } = origin;
-    const { name, sequence, captured, metadata, size } = description;
+    const { name, sequence, captured, metadata, size, isKey } = description;
     checkPathPart(name, false);
     if (this.#repeats.isRepeat(origin, description)) return repeatedFrame;
     const bytes = new Uint8Array(size);
@@ -124,9 +126,12 @@ export class CallbackSink implements ReceiveTarget {
       finish: (crc32) => {
         this.#repeats.add(origin, description);
         const { promise, resolve, reject } = Promise.withResolvers<Outcome>();
-        const shape = raw === undefined ? {} : { raw };
+        const more = {
+          ...(raw === undefined ? {} : { raw }),
+          ...(isKey === undefined ? {} : { isKey }),
+        };
         const frame = { bytes, source, sequence, session, captured, name, metadata, crc32 };
-        this.#pending.push({ frame: { ...frame, ...shape }, resolve, reject });
+        this.#pending.push({ frame: { ...frame, ...more }, resolve, reject });
         this.#pendingBytes += size;
         void this.#deliver();
         return promise;

@@ -76,3 +76,14 @@ test("names of a hostile server are refused, as they are for a directory", () =>
     );
   }
 });
+
+test("a callback is told which pictures of encoded video are key frames", async () => {
+  const isKeys: (boolean | undefined)[] = [];
+  const output = new CallbackSink(({ isKey }) => void isKeys.push(isKey), false);
+  const source = output.open(origin);
+  for (const [index, isKey] of [true, false, undefined].entries()) {
+    const facts = { name: `${index}`, sequence: index + 1, captured: 1n, size: 0, metadata: "" };
+    await source.begin({ ...facts, isKey }).finish(0);
+  }
+  expect(isKeys).toEqual([true, false, undefined]);
+});

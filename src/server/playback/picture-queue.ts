@@ -1,10 +1,10 @@
 /** Queues the pictures of one source of encoded video for a client that asks for the latest frames. */
-import { readSync } from "node:fs";
 import { closeReadFile } from "../../common/close-file.ts";
+import { readPictureHead } from "../../store/directory/file-check.ts";
 import type { FrameRecord } from "../../store/journal/journal-reader.ts";
 import { pictureKind, type PictureKind } from "../../video/nal-units.ts";
 import { PictureGate } from "../../video/picture-gate.ts";
-import { codecOf, maxHeadBytes } from "../../video/picture-head.ts";
+import { codecOf } from "../../video/picture-head.ts";
 import type { JournalTail } from "./journal-tail.ts";
 
 /**
@@ -89,8 +89,7 @@ function readKind({ files, fetch }: JournalTail, row: FrameRecord): PictureKind 
   try {
     file = files.open(row);
     if (file === undefined) return undefined;
-    const head = new Uint8Array(Math.min(row.size, maxHeadBytes));
-    return pictureKind(head.subarray(0, readSync(file, head, 0, head.length, 0)), codec);
+    return pictureKind(readPictureHead(file), codec);
   } catch {
     return undefined;
   } finally {

@@ -1,6 +1,7 @@
 /** Frames that a program passes to the library as an iterable. */
 import { asFramesError, FramesError } from "../../errors.ts";
 import type { Frame, FrameSource, Loss, RawShape } from "../../frame.ts";
+import { codecOf, isKeyHead } from "../../video/picture-head.ts";
 import type { EncodedVideo } from "./encoded-video.ts";
 
 /** A frame captured by a program. */
@@ -109,6 +110,7 @@ export function toFrame(
       return defaultFrameName(started, sequence, extension);
     });
     if (video !== undefined) frame.isKey = video.checkKey(value.bytes, frame.captured);
+    else frame.isKey = isKeyNamed(frame.name, value.bytes);
     return frame;
   } catch (error) {
     return {
@@ -118,6 +120,12 @@ export function toFrame(
       error: asFramesError(error, "unreadable"),
     };
   }
+}
+
+/** Tells key frames of a program that names its frames as encoded video. */
+function isKeyNamed(name: string, bytes: Uint8Array): boolean | undefined {
+  const codec = codecOf(undefined, name);
+  return codec === undefined ? undefined : (isKeyHead(bytes, codec) ?? false);
 }
 
 class MemoryFrame implements Frame {

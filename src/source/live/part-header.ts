@@ -21,13 +21,15 @@ export interface PartFacts {
   readonly name: string;
   readonly session: string;
   readonly raw?: RawShape | undefined;
+  /** Set for encoded video. */
+  readonly isKey?: boolean | undefined;
   /** A JSON object as text, or empty. */
   readonly metadata: string;
 }
 
 /** Formats the boundary and the header lines of a part; an empty line ends them. */
 export function formatPartHeader(facts: PartFacts): string {
-  const { bytes, source, sequence, captured, name, session, raw, metadata } = facts;
+  const { bytes, source, sequence, captured, name, session, raw, isKey, metadata } = facts;
   const nanoseconds = String(captured < 0n ? -captured : captured).padStart(10, "0");
   const seconds = `${nanoseconds.slice(0, -9)}.${nanoseconds.slice(-9)}`;
   const lines = [
@@ -41,6 +43,7 @@ export function formatPartHeader(facts: PartFacts): string {
     `X-Session: ${escapeText(session)}`,
   ];
   if (raw !== undefined) lines.push(`X-Raw: ${escapeText(formatRawShape(raw))}`);
+  if (isKey !== undefined) lines.push(`X-Key: ${Number(isKey)}`);
   if (metadata !== "") lines.push(`X-Metadata: ${escapeJson(metadata)}`);
   return `${lines.join("\r\n")}\r\n\r\n`;
 }

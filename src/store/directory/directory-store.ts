@@ -24,7 +24,7 @@ import { checkHiddenFolder, checkJournalNotLost } from "./open-checks.ts";
 import { CommitBatch } from "./commit-batch.ts";
 import { ExistingFileWriter } from "./existing-file-writer.ts";
 import { checkCopy, type CopyOf } from "./copied-stream.ts";
-import { entryAt, fileChecksum, readBuffer } from "./file-check.ts";
+import { entryAt, fileChecksum, readBuffer, isKeyFile } from "./file-check.ts";
 import { StoredChecksum } from "./stored-checksum.ts";
 import { StoreFolder } from "./store-folder.ts";
 import { Journal } from "../journal/journal.ts";
@@ -574,7 +574,7 @@ class DirectorySourceStore implements SourceStore {
     nameIndex.checkFree(folder.storePathOf(name));
     nameIndex.record(
       folder.storePathOf(name),
-      nameIndex.row(sourceInfo, { ...offered, metadata: "" }, crc32),
+      nameIndex.row(sourceInfo, { ...offered, metadata: "", isKey: isKeyFile(path) }, crc32),
     );
     flushExisting(this.#destination, path);
     return "stored";

@@ -6,6 +6,7 @@ import { crc32 } from "../../common/checksum.ts";
 import { closeReadFile } from "../../common/close-file.ts";
 import { openFlags } from "../../common/open-flags.ts";
 import { FramesError } from "../../errors.ts";
+import { codecOf, isKeyHead, maxHeadBytes } from "../../video/picture-head.ts";
 import { toReadError } from "./store-error.ts";
 
 /** Buffer for reading files. Reading is synchronous, so all readers share it. */
@@ -33,6 +34,31 @@ export function fileChecksum(path: string): number {
   } finally {
     if (file !== undefined) closeReadFile(file);
   }
+}
+
+/**
+ * Returns whether a file is a key frame; `undefined` if its name is not that of encoded video.
+ *
+ * @throws {FramesError} as `fileChecksum`
+ */
+export function isKeyFile(path: string): boolean | undefined {
+  const codec = codecOf(undefined, path);
+  if (codec === undefined) return undefined;
+  let file: number | undefined;
+  try {
+    file = openSync(path, openFlags);
+    return isKeyHead(readPictureHead(file), codec) ?? false;
+  } catch (error) {
+    throw toReadError(error, path);
+  } finally {
+    if (file !== undefined) closeReadFile(file);
+  }
+}
+
+/** Reads the first bytes of an open file, which tell the kind of a picture of encoded video. */
+export function readPictureHead(file: number): Uint8Array {
+  const head = new Uint8Array(maxHeadBytes);
+  return head.subarray(0, readSync(file, head, 0, head.length, 0));
 }
 
 /**

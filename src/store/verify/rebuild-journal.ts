@@ -4,7 +4,7 @@ import { constants, copyFileSync, existsSync, lstatSync, renameSync, rmSync } fr
 import { join } from "node:path";
 import { toCaptureTime } from "../../common/capture-time.ts";
 import { systemCode } from "../../errors.ts";
-import { fileChecksum, isIntact } from "../directory/file-check.ts";
+import { fileChecksum, isIntact, isKeyFile } from "../directory/file-check.ts";
 import { readCopiedStream } from "../directory/copied-stream.ts";
 import {
   readIdentityFile,
@@ -14,7 +14,7 @@ import {
 import type { SourceSession } from "../journal/accounted-ranges.ts";
 import { Journal } from "../journal/journal.ts";
 import { rowChecks, type UncheckedRow } from "../journal/row-check.ts";
-import { type FrameRow, journalPath, unknownSession } from "../journal/schema.ts";
+import { type FrameRow, journalPath, keyColumn, unknownSession } from "../journal/schema.ts";
 import { StoreFolder } from "../directory/store-folder.ts";
 import { type FramePath, listFrameFiles } from "../paths.ts";
 import { isWholeFrame } from "./check-journal.ts";
@@ -89,14 +89,14 @@ class Rebuilder {
 
   addReadableRows(): void {
     const removing = new Set([...this.#damaged.rows("removing")].map(({ id }) => id));
-    const keyColumn = (table: "frames" | "replacements") =>
+    const optional = (table: "frames" | "replacements") =>
       this.#damaged.hasColumn(table, "is_key") ? ", is_key" : "";
-    for (const row of this.#damaged.readableRows("frames", keyColumn("frames"))) {
+    for (const row of this.#damaged.readableRows("frames", optional("frames"))) {
       if (!isWholeFrame(row, this.#copied)) this.#drop(row);
       else this.#addReadable(toFrameRow(row), row.id as bigint, removing.has(row.id));
     }
     // A server that was killed has perhaps renamed the new file, and not replaced the row yet.
-    for (const row of this.#damaged.rows("replacements", `, key${keyColumn("replacements")}`)) {
+    for (const row of this.#damaged.rows("replacements", `, key${optional("replacements")}`)) {
       const frame = toFrameRow(row);
       if (existsSync(join(this.#root, ".frames/partial", row.partial as string))) continue;
       if (this.#fitsFile(frame)) this.#replace(frame);
@@ -178,7 +178,7 @@ class Rebuilder {
         key: null,
         meta: null,
         format: null,
-        is_key: null,
+        is_key: keyColumn({ isKey: isKeyFile(path) }),
       };
     } catch {
       return undefined;

@@ -344,3 +344,14 @@ describe("iterators", () => {
     }
   });
 });
+
+test("frames with the names of encoded video are key frames by their bytes", async () => {
+  const source = sourceOf([
+    { bytes: bytes("0000000165"), name: "1.h264" },
+    { bytes: bytes("0000000141"), extension: "h264" },
+    { bytes: bytes("00"), name: "3.h265" },
+    { bytes: bytes("0000000165"), name: "4.png" },
+  ]);
+  const isKeys = (await all(source)).map((item) => isFrame(item) && item.isKey);
+  expect(isKeys).toEqual([true, false, false, undefined]);
+});

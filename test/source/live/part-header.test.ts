@@ -56,3 +56,11 @@ for (const text of hostile) {
     expect(JSON.parse(lines.at(-3)!.slice("X-Metadata: ".length))).toEqual({ [text]: text });
   });
 }
+
+test("the header of encoded video says whether the part is a key frame, and others do not", () => {
+  const isKeyLine = (isKey: boolean | undefined) =>
+    formatPartHeader({ ...frame, isKey })
+      .match(/X-Key.*/)?.[0]
+      .trimEnd();
+  expect([true, false, undefined].map(isKeyLine)).toEqual(["X-Key: 1", "X-Key: 0", undefined]);
+});

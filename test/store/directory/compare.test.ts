@@ -407,6 +407,22 @@ describe("files without a row", () => {
     expect(names(directory)).toEqual(["a"]);
   });
 
+  test("a file of encoded video without a row gets one that says whether it is a key frame", async () => {
+    const directory = left();
+    const pictures = { "1.h264": "0000000165", "2.h264": "0000000141", "3.png": "0000000165" };
+    const offers = Object.entries(pictures).map(([name, hex], index) => {
+      const picture = Uint8Array.fromHex(hex);
+      writeFileSync(pathOf(directory, name), picture);
+      return offered(name, picture, { sequence: index + 1 });
+    });
+    await withStore(directory, async (store) => {
+      expect(openVisible(store).compare(offers)).toEqual(["stored", "stored", "stored"]);
+      await store.flush();
+    });
+    const isKeys = rows(directory, "SELECT is_key FROM frames ORDER BY seq");
+    expect(isKeys).toEqual([{ is_key: 1n }, { is_key: 0n }, { is_key: null }]);
+  });
+
   test("a file without a row and with other bytes is a conflict", async () => {
     const directory = left();
     await withStore(directory, async (store) => {

@@ -308,3 +308,31 @@ test("a folder that cannot be read is a finding of its own, and the others are v
   ]);
   expect(result).toMatchObject({ frames: 2, damaged: 0, unknown: 2 });
 });
+
+test("pictures of encoded video keep whether they are key frames, and files tell it where rows cannot be read", async () => {
+  const directory = temporaryFolder();
+  const pictures = { "1.h264": "0000000165", "2.h264": "0000000141", "3.h265": "000000012601" };
+  await withStore(directory, async (store) => {
+    const frames = Object.entries(pictures).map(([name, hex], index) => {
+      const facts = { sequence: index + 1, isKey: name !== "2.h264" };
+      return [name, Uint8Array.fromHex(hex), facts] as const;
+    });
+    await putAll(store, openVisible(store), [...frames, ["4.png", bytes, { sequence: 4 }]]);
+  });
+  const isKeys = () => rows(directory, "SELECT name, is_key FROM frames ORDER BY name");
+  const expected = [
+    { name: "1.h264", is_key: 1n },
+    { name: "2.h264", is_key: 0n },
+    { name: "3.h265", is_key: 1n },
+    { name: "4.png", is_key: null },
+  ];
+  expect(isKeys()).toEqual(expected);
+  // The rows can be read, and another table is missing.
+  alter(directory, "DROP TABLE losses");
+  expect(isJournalReadable(journalPath(directory))).toBe(false);
+  await verify(directory, { repair: true });
+  expect(isKeys()).toEqual(expected);
+  destroyJournal(directory);
+  await verify(directory, { repair: true });
+  expect(isKeys()).toEqual(expected);
+});
