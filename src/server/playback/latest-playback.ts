@@ -17,6 +17,9 @@ const maxPendingLosses = 1000;
 /** Queued pictures of encoded video above which no more are queued, over all sources. */
 const maxQueuedPictures = 2000;
 
+/** Look-ups in the journal and in files for encoded video in one turn. */
+const lookupsPerRead = 100;
+
 /** Sources whose newest stored frame is read at a time, and kept until it is sent. */
 const sourcesPerRead = 100;
 
@@ -37,6 +40,8 @@ export class LatestPlayback implements Playback {
   /** Queues of all sources of encoded video. */
   readonly #pictureQueues = new Map<string, PictureQueue>();
   #pictureCount = 0;
+  /** Look-ups for encoded video that may be made before more rows are read. */
+  #lookupsLeft = 0;
   /** Ranges of dropped frames that are not reported yet. */
   #losses: PlaybackItem[] = [];
 
@@ -91,7 +96,10 @@ export class LatestPlayback implements Playback {
   #addPicture(row: FrameRecord): FrameRecord[] {
     let queue = this.#pictureQueues.get(row.source);
     if (queue === undefined) {
-      queue = new PictureQueue(this.#tail);
+      queue = new PictureQueue(this.#tail, (count) => {
+        this.#lookupsLeft -= count;
+        return this.#lookupsLeft >= 0;
+      });
       this.#pictureQueues.set(row.source, queue);
     }
     const before = queue.length;
@@ -104,6 +112,7 @@ export class LatestPlayback implements Playback {
 
   /** Reads the newest stored frames of the next sources. */
   #readStored(): void {
+    this.#lookupsLeft = lookupsPerRead;
     for (let count = 0; count < sourcesPerRead; count++) {
       const next = this.#unreadSources?.next();
       if (next?.done !== false) return void (this.#unreadSources = undefined);
@@ -123,6 +132,7 @@ export class LatestPlayback implements Playback {
   #readNewRows(): void {
     const last = this.#tail.last;
     if (this.#position >= last) return;
+    this.#lookupsLeft = lookupsPerRead;
     const recent = this.#tail.after(this.#position);
     const upTo = recent === undefined ? Math.min(this.#position + idBatchSize, last) : last;
     const { reader } = this.#tail;

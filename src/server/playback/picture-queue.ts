@@ -7,20 +7,26 @@ import { PictureGate } from "../../video/picture-gate.ts";
 import { codecOf } from "../../video/picture-head.ts";
 import type { JournalTail } from "./journal-tail.ts";
 
+/** Look-ups that take as long as reading a group of pictures. */
+const groupCost = 10;
+
 /**
  * Pictures in the order of decoding. Those before a newer key frame are dropped, and those that
  * cannot be decoded.
  */
 export class PictureQueue {
   readonly #tail: JournalTail;
+  readonly #takeLookups: (count: number) => boolean;
   readonly #pictures: FrameRecord[] = [];
   readonly #gate = new PictureGate();
   #session: string | undefined;
   /** Number of the last picture that was added. */
   #lastNumber = 0;
 
-  constructor(tail: JournalTail) {
+  /** @param takeLookups returns whether as much as by this number of look-ups may be read now */
+  constructor(tail: JournalTail, takeLookups: (count: number) => boolean) {
     this.#tail = tail;
+    this.#takeLookups = takeLookups;
   }
 
   get length(): number {
@@ -49,7 +55,7 @@ export class PictureQueue {
     this.#lastNumber = row.sequence;
     if (row.isKey === true) return this.#addKey(row);
     if (!hasRoom) this.#gate.close();
-    if (!hasRoom || !this.#gate.admits(false, () => readKind(this.#tail, row))) return [row];
+    if (!hasRoom || !this.#gate.admits(false, () => this.#readKind(row))) return [row];
     this.#pictures.push(row);
     return [];
   }
@@ -65,34 +71,41 @@ export class PictureQueue {
   /** Begins with the key frame before the first picture of a session. */
   #begin(row: FrameRecord, hasRoom: boolean): FrameRecord[] {
     const dropped = this.clear();
-    const group = hasRoom ? this.#tail.reader.decodableUpTo(row) : undefined;
+    const group = this.#groupUpTo(row, hasRoom);
     this.#session = row.session;
     this.#lastNumber = 0;
     if (group === undefined) this.#gate.close();
     else if (group.length > 0) this.#gate.restart();
     // A source without any key frame is sent as it is.
     for (const picture of group?.length === 0 ? [row] : (group ?? [])) {
-      if (this.#gate.admits(picture.isKey, () => readKind(this.#tail, picture))) {
+      if (this.#gate.admits(picture.isKey, () => this.#readKind(picture))) {
         this.#pictures.push(picture);
       }
     }
     this.#lastNumber = row.sequence;
     return group === undefined ? [...dropped, row] : dropped;
   }
-}
 
-/** Reads the kind of a picture from its file; undefined if it has none here, or it cannot be read. */
-function readKind({ files, fetch }: JournalTail, row: FrameRecord): PictureKind | undefined {
-  const codec = codecOf(undefined, row.name);
-  if (codec === undefined || fetch !== undefined) return undefined;
-  let file: number | undefined;
-  try {
-    file = files.open(row);
-    if (file === undefined) return undefined;
-    return pictureKind(readPictureHead(file), codec);
-  } catch {
-    return undefined;
-  } finally {
-    if (file !== undefined) closeReadFile(file);
+  /** Returns what a decoder needs for a picture; `undefined` if that is too much. */
+  #groupUpTo(row: FrameRecord, hasRoom: boolean): FrameRecord[] | undefined {
+    if (row.isKey === true) return [row];
+    const mayRead = hasRoom && this.#takeLookups(groupCost);
+    return mayRead ? this.#tail.reader.decodableUpTo(row) : undefined;
+  }
+
+  /** Reads the kind of a picture from its file; `undefined` if that is not possible. */
+  #readKind(row: FrameRecord): PictureKind | undefined {
+    const { files, fetch } = this.#tail;
+    const codec = codecOf(undefined, row.name);
+    if (codec === undefined || fetch !== undefined || !this.#takeLookups(1)) return undefined;
+    let file: number | undefined;
+    try {
+      file = files.open(row);
+      return file === undefined ? undefined : pictureKind(readPictureHead(file), codec);
+    } catch {
+      return undefined;
+    } finally {
+      if (file !== undefined) closeReadFile(file);
+    }
   }
 }
