@@ -81,6 +81,10 @@ for (const [what, change] of [
   ["a negative size", "UPDATE frames SET size = -1 WHERE seq = 2"],
   ["a time that is a blob", "UPDATE frames SET captured = x'00' WHERE seq = 2"],
   ["metadata that is no object", "UPDATE frames SET meta = '[1]' WHERE seq = 2"],
+  [
+    "a key frame that is a text",
+    "INSERT INTO pictures SELECT source, seq, 'yes' FROM frames WHERE seq = 2",
+  ],
   ["a name of 300 bytes", `UPDATE frames SET name = '${"x".repeat(300)}' WHERE seq = 2`],
 ]) {
   test(`a spooled frame with ${what} is told as lost, and the others are sent`, () => {

@@ -217,10 +217,22 @@ describe("a spool of encoded video", () => {
       return camera.frames.map(({ isKey }) => isKey);
     };
     expect(await isKeys()).toEqual([true, false]);
+    expect(isKeyRows(folder)).toBe(2);
     const database = new Database(join(folder, "spool.sqlite"));
     database.run("DROP TABLE pictures");
     database.close();
     expect(await isKeys()).toEqual([undefined, undefined]);
+  });
+
+  test("a spool forgets what it knew of settled pictures", async () => {
+    const folder = temporaryFolder();
+    const camera = new Camera({ latest: 5 }, "h264", 1e6, folder);
+    await camera.captures("KdKd");
+    camera.source.onConnected();
+    await camera.take();
+    for (const frame of camera.frames.slice(0, 3)) camera.source.onSettled(frame);
+    await camera[Symbol.asyncDispose]();
+    expect(isKeyRows(folder)).toBe(1);
   });
 });
 
@@ -260,6 +272,16 @@ test("in any order of events each number is taken or lost once, and what is take
     }
   }
 });
+
+/** Returns the number of pictures of which a spool knows whether they are key frames. */
+function isKeyRows(folder: string): number {
+  const database = new Database(join(folder, "spool.sqlite"), { readonly: true });
+  const { count } = database
+    .query<{ count: number }, []>("SELECT count(*) AS count FROM pictures")
+    .get()!;
+  database.close();
+  return count;
+}
 
 async function takenBy(camera: Camera, count: number): Promise<Frame[]> {
   const before = camera.frames.length;

@@ -335,4 +335,15 @@ test("pictures of encoded video keep whether they are key frames, and files tell
   destroyJournal(directory);
   await verify(directory, { repair: true });
   expect(isKeys()).toEqual(expected);
+  // A sender that offers its files does not know it.
+  await withStore(directory, async (store) => {
+    const offers = Object.entries(pictures).map(([name, hex]) => {
+      return offered(name, Uint8Array.fromHex(hex));
+    });
+    const source = openVisible(store, { session: otherSession });
+    expect(source.compare(offers)).toEqual(["stored", "stored", "stored"]);
+  });
+  const confirmed = rows(directory, `SELECT 1 FROM frames WHERE session = '${otherSession}'`);
+  expect(confirmed).toHaveLength(3);
+  expect(isKeys()).toEqual(expected);
 });
