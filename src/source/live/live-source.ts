@@ -216,15 +216,16 @@ export class LiveSource implements FrameSource {
   /**
    * Spools a frame, or drops one because of a limit.
    *
+   * @param wasInFlight whether it was in flight when the connection broke
    * @returns the error if the disk cannot take the frame now, which is then neither spooled nor dropped
    */
-  #spoolOrDrop(frame: Frame): FramesError | undefined {
+  #spoolOrDrop(frame: Frame, wasInFlight = false): FramesError | undefined {
     if (this.#spool === undefined) return void this.#drop(frame);
-    // With `block` these frames were in flight when the connection broke. They may exceed the
-    // limit.
-    const isBlocking = this.#policy === "block";
-    if (!isBlocking && !this.#spool.isLargeEnoughFor(frame)) return void this.#skip(frame);
-    if (!isBlocking && !this.#makeRoom(this.#spool, frame)) return void this.#skip(frame);
+    // With `block`, frames that were in flight may exceed the limit. So may pictures of encoded
+    // video, because those in the spool need them.
+    const mayExceed = this.#policy === "block" || (wasInFlight && frame.isKey !== undefined);
+    if (!mayExceed && !this.#spool.isLargeEnoughFor(frame)) return void this.#skip(frame);
+    if (!mayExceed && !this.#makeRoom(this.#spool, frame)) return void this.#skip(frame);
     try {
       this.#spool.put(frame);
       return undefined;
@@ -302,7 +303,8 @@ export class LiveSource implements FrameSource {
       (isVideo ? this.#spool?.next() : undefined) ?? this.#shift() ?? this.#spool?.next();
     if (this.#spool?.readError !== undefined && !this.#hasEnded) this.#retrySpoolLater();
     this.#onDrain();
-    return frame;
+    // Pictures that cannot be decoded were dropped just now.
+    return frame ?? this.#losses.shift();
   }
 
   next(): Frame | Loss | Promise<Frame | Loss | undefined> {
@@ -335,7 +337,7 @@ export class LiveSource implements FrameSource {
     if (this.#spool === undefined) return frames;
     this.#spool.rewind();
     // Frames that cannot be spooled are sent on the next connection, from memory.
-    const unspooled = frames.filter((frame) => this.#spoolOrDrop(frame) !== undefined);
+    const unspooled = frames.filter((frame) => this.#spoolOrDrop(frame, true) !== undefined);
     this.#spillQueue();
     return unspooled;
   }
