@@ -13,7 +13,9 @@ import type { Capture } from "../../../src/source/live/iterable-source.ts";
 import { LiveSource } from "../../../src/source/live/live-source.ts";
 import { Spool } from "../../../src/source/live/spool.ts";
 import type { QueuePolicy } from "../../../src/source/per-source.ts";
+import { AccessUnitSplitter } from "../../../src/video/access-units.ts";
 import type { VideoCodec } from "../../../src/video/nal-units.ts";
+import { ffmpeg, needs } from "../../helper/ffmpeg.ts";
 import { temporaryFolder } from "../../helper/program.ts";
 import { Random } from "../../wire/fuzz.ts";
 
@@ -67,11 +69,14 @@ class Camera {
 
   /** Captures pictures, each until it is queued, spooled or dropped. */
   async captures(letters: string, size = pictureBytes): Promise<void> {
-    for (const letter of letters) {
-      void this.#feed.push({ bytes: unitOf(this.codec, letter, size), captured: 0n });
-      this.captured++;
-      await turns(() => this.source.capturedCount === this.captured);
-    }
+    for (const letter of letters) await this.capture(unitOf(this.codec, letter, size));
+  }
+
+  /** Captures an access unit. */
+  async capture(bytes: Uint8Array): Promise<void> {
+    void this.#feed.push({ bytes, captured: 0n });
+    this.captured++;
+    await turns(() => this.source.capturedCount === this.captured);
   }
 
   /** Takes at most `count` items. Returns those of all calls since the last. */
@@ -283,6 +288,62 @@ test("in any order of events each number is taken or lost once, and what is take
     }
   }
 });
+
+for (const [what, codec, format, options] of [
+  ["H.264", "h264", "h264", ["libx264", "-bf", "0"]],
+  [
+    "H.265 with leading pictures",
+    "h265",
+    "hevc",
+    ["libx265", "-x265-params", "open-gop=1:bframes=3:log-level=none"],
+  ],
+] as const) {
+  test(`${needs}what is left of a real stream of ${what} is decoded without a warning`, async () => {
+    if (needs !== "") return;
+    const clip = ["-f", "lavfi", "-i", "testsrc2=size=128x96:rate=25:duration=8", "-g", "20"];
+    const stream = await ffmpeg(...clip, "-c:v", ...options, "-f", format, "-");
+    const splitter = new AccessUnitSplitter(codec, 1 << 20);
+    const pictures = [...splitter.push(stream), ...splitter.end()] as Uint8Array[];
+    expect(pictures).toHaveLength(200);
+    for (let seed = 0; seed < 3; seed++) {
+      const random = new Random(seed);
+      await using camera = new Camera({ latest: 7 }, codec);
+      camera.source.onConnected();
+      const taken: Frame[] = [];
+      for (const picture of pictures) {
+        await camera.capture(picture);
+        if (random.below(3) === 0) taken.push(...(await takenBy(camera, 1)));
+      }
+      taken.push(...(await takenBy(camera, Infinity)));
+      expect(taken.length).toBeLessThan(150);
+      const bytes = taken.map((frame) => {
+        const picture = new Uint8Array(frame.size);
+        frame.read(picture);
+        return picture;
+      });
+      const { decoded, warnings } = await decode(format, Buffer.concat(bytes));
+      expect([seed, warnings, decoded]).toEqual([seed, "", taken.length]);
+    }
+  });
+}
+
+/** Decodes a stream with ffmpeg. Returns the number of pictures, and what ffmpeg says about them. */
+async function decode(
+  format: string,
+  stream: Buffer,
+): Promise<{ decoded: number; warnings: string }> {
+  const words = ["-v", "warning", "-f", format, "-i", "-", "-fps_mode", "passthrough"];
+  const child = Bun.spawn(["ffmpeg", ...words, "-f", "framecrc", "-"], {
+    stdin: stream,
+    stderr: "pipe",
+  });
+  const [lines, warnings] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+    child.exited,
+  ]);
+  return { decoded: lines.match(/^0,/gm)?.length ?? 0, warnings };
+}
 
 /** Returns the number of pictures of which a spool knows whether they are key frames. */
 function isKeyRows(folder: string): number {
