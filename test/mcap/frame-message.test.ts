@@ -77,7 +77,7 @@ test("the schema is Foxglove's where the bytes fit one, and otherwise ours", () 
     expect([name, schemaOf({ name })]).toEqual([name, "foxglove.CompressedImage"]);
   }
   // These have a header or a byte order that no viewer expects.
-  for (const name of ["a.pgm", "a.bmp", "a.tiff", "a.txt", "a", "a.h264"]) {
+  for (const name of ["a.pgm", "a.bmp", "a.tiff", "a.txt", "a", "a.mp4"]) {
     expect([name, schemaOf({ name })]).toEqual([name, "frames.Frame"]);
   }
   expect(schemaOf({ mediaType: "video/h264", isKeyFrame: true })).toBe("foxglove.CompressedVideo");

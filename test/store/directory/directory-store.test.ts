@@ -89,15 +89,26 @@ describe("journal", () => {
       {
         ...{ id: 1n, stream: "run7", source: "infrared", name: "1.raw", session, seq: 42n },
         ...{ bytes: 1000n, crc32: BigInt(crc32(bytesOf(1000))), captured: 1795331523123456789n },
-        ...{ received, key: null, meta: '{"gain":1.5}', format: "640x512.gray16le" },
+        ...{ received, key: null, meta: '{"gain":1.5}', format: "640x512.gray16le", is_key: null },
       },
       {
         ...{ id: 2n, stream: "run7", source: "run7", name: "2", session, seq: 2n ** 40n },
-        ...{ bytes: 0n, crc32: 0n, captured: -1n, received, key: null, meta: null, format: null },
+        ...{
+          bytes: 0n,
+          crc32: 0n,
+          captured: -1n,
+          received,
+          key: null,
+          meta: null,
+          format: null,
+          is_key: null,
+        },
       },
     ]);
     expect(Object.keys(all[0]!)).toEqual(
-      "id stream source name session seq bytes crc32 captured received key meta format".split(" "),
+      "id stream source name session seq bytes crc32 captured received key meta format is_key".split(
+        " ",
+      ),
     );
   });
 
