@@ -177,6 +177,20 @@ describe("two nodes of one bucket", () => {
     reader.close();
   });
 
+  holds("other nodes learn which pictures are key frames", async (prefix, open) => {
+    const [one, two] = [await open(prefix), await open(prefix)];
+    const source = openVisible(one);
+    for (const [index, isKey] of [true, false, undefined].entries()) {
+      const more = { sequence: index + 1, captured: BigInt(index), isKey };
+      expect(await storeFrame(source, `${index}`, bytesOf(9), more)).toBe("stored");
+    }
+    const reader = new JournalReader(two.journalPath);
+    const frames = () => reader.framesAfter("run7", "visible", undefined, 9);
+    await until("what the other node took", () => frames().length === 3);
+    expect(frames().map(({ isKey }) => isKey)).toEqual([true, false, undefined]);
+    reader.close();
+  });
+
   holds(
     "a node takes over a session by writing the next log object, and the other node is refused",
     async (prefix, open) => {
