@@ -330,8 +330,8 @@ export class JournalReader {
   }
 
   /**
-   * Returns the newest key frame of the same source and session at or before a picture of encoded
-   * video, in the order of decoding. Undefined if there is none.
+   * Returns the key frame from which a picture of encoded video can be decoded: the newest one of its
+   * source and session up to its number. Undefined if there is none.
    */
   keyFrameBefore(picture: VideoPicture): FrameRecord | undefined {
     if (!this.#hasKeyFrames()) return undefined;

@@ -208,8 +208,8 @@ export function hasColumn(database: Database, table: string, column: string): bo
 }
 
 /**
- * For losses that the arrival of a frame of the same name may end, for those it has ended, and for
- * pictures of encoded video in the order in which they are decoded.
+ * For losses that the arrival of a frame of the same name may end, and for those it has ended. For
+ * pictures of encoded video, in the order of decoding.
  */
 const indexesOfAddedColumns = `
   CREATE INDEX IF NOT EXISTS losses_by_name ON losses (stream, source, name)

@@ -110,8 +110,8 @@ function numbered(source: string, first: number, last: number): string[] {
   return Array.from({ length: last - first + 1 }, (_, index) => `${source} ${first + index}`);
 }
 
-describe("the latest frames of encoded video", () => {
-  test("begin with the key frame before the newest picture, and go on in order", async () => {
+describe("LatestPlayback of encoded video", () => {
+  test("a latest playback begins with the key frame before the newest picture, and goes on in order", async () => {
     const recorder = new Recorder();
     await recorder.put("cam", "KddKdd");
     const playback = recorder.latest();
@@ -124,7 +124,7 @@ describe("the latest frames of encoded video", () => {
     expect(take(playback)).toEqual(["cam 10"]);
   });
 
-  test("end with the newest picture without follow", async () => {
+  test("a latest playback without follow ends with the newest picture", async () => {
     const recorder = new Recorder();
     await recorder.put("a", "KdKd");
     await recorder.put("b", "Kdd");
@@ -133,7 +133,7 @@ describe("the latest frames of encoded video", () => {
     expect(playback.isEnded).toBe(true);
   });
 
-  test("begin with the group of the first picture that arrives, if none was read before", async () => {
+  test("a latest playback begins with the group of a picture that arrives before the stored ones are read", async () => {
     const recorder = new Recorder();
     await recorder.put("cam", "Kd");
     const playback = recorder.latest();
@@ -141,7 +141,7 @@ describe("the latest frames of encoded video", () => {
     expect(take(playback)).toEqual(numbered("cam", 1, 3));
   });
 
-  test("go on at the newest key frame when a client is slow, and tell each dropped picture", async () => {
+  test("a slow client goes on at the newest key frame, and is told each dropped picture", async () => {
     const recorder = new Recorder();
     const playback = recorder.latest();
     await recorder.put("cam", "Kdddd");
@@ -151,7 +151,7 @@ describe("the latest frames of encoded video", () => {
     expect(take(playback)).toEqual(["dropped cam 3-11", "cam 12", "cam 13", "cam 14"]);
   });
 
-  test("leave out leading pictures after a hole, and not without one", async () => {
+  test("a latest playback leaves out leading pictures after a hole, and not without one", async () => {
     const recorder = new Recorder();
     const playback = recorder.latest();
     await recorder.put("cam", "Kd");
@@ -164,7 +164,7 @@ describe("the latest frames of encoded video", () => {
     expect(take(playback)).toEqual(["dropped cam 6-7", "dropped cam 9-10", "cam 8", "cam 11"]);
   });
 
-  test("go on with a new session at its key frame, and drop a picture that comes late", async () => {
+  test("a latest playback goes on with a new session at its key frame, and drops a picture that comes late", async () => {
     const recorder = new Recorder();
     const playback = recorder.latest();
     await recorder.put("cam", "Kdd");
@@ -176,7 +176,7 @@ describe("the latest frames of encoded video", () => {
     expect(take(playback)).toEqual(["dropped cam 4-4", "cam 3", "cam 5", "cam 6"]);
   });
 
-  test("give sources their turns, beside sources of pictures", async () => {
+  test("sources of encoded video and others have their turns", async () => {
     const recorder = new Recorder();
     const playback = recorder.latest();
     await recorder.put("a", "Kdd");
@@ -185,7 +185,7 @@ describe("the latest frames of encoded video", () => {
     expect(take(playback)).toEqual(["dropped c 1-1", "a 1", "b 1", "c 2", "a 2", "b 2", "a 3"]);
   });
 
-  test("are dropped when their source sends other frames", async () => {
+  test("queued pictures are dropped when their source sends other frames", async () => {
     const recorder = new Recorder();
     const playback = recorder.latest();
     await recorder.put("cam", "Kdd");
@@ -195,7 +195,7 @@ describe("the latest frames of encoded video", () => {
     expect(take(playback)).toEqual(["dropped cam 5-5", "cam 6", "cam 7"]);
   });
 
-  test("queue a bounded number of pictures, and go on at the next key frame", async () => {
+  test("a latest playback queues a bounded number of pictures, and goes on at the next key frame", async () => {
     const recorder = new Recorder();
     const playback = recorder.latest();
     await recorder.put("cam", "K");
@@ -211,7 +211,7 @@ describe("the latest frames of encoded video", () => {
     expect(take(playback)).toEqual(numbered("cam", last + 12, last + 13));
   });
 
-  test("of a source without key frames are sent as they are", async () => {
+  test("pictures of a source without key frames are sent as they are", async () => {
     const recorder = new Recorder();
     await recorder.put("cam", "dd");
     const playback = recorder.latest();
@@ -220,7 +220,7 @@ describe("the latest frames of encoded video", () => {
     expect(take(playback)).toEqual(["cam 3", "cam 4"]);
   });
 
-  test("can be decoded in any order of events, and each picture is sent or told once", async () => {
+  test("in any order of events each picture is sent or told once, and what is sent can be decoded", async () => {
     for (let seed = 0; seed < 15; seed++) {
       const random = new Random(seed);
       const recorder = new Recorder();
@@ -253,8 +253,8 @@ describe("the latest frames of encoded video", () => {
   });
 });
 
-describe("playback since a time", () => {
-  test("begins each source of encoded video at the key frame before that time", async () => {
+describe("JournalPlayback of encoded video since a time", () => {
+  test("a playback begins each source of encoded video at the key frame before the time", async () => {
     const recorder = new Recorder();
     await recorder.put("a", "KddKddd");
     await recorder.put("b", "dddKd");
@@ -271,7 +271,7 @@ describe("playback since a time", () => {
     expect(take(recorder.complete({ sources: ["a"] }))).toEqual(numbered("a", 1, 7));
   });
 
-  test("does not repeat what came before its cursor, and a client resumes behind the pictures before that time", async () => {
+  test("a playback does not repeat what came before its cursor, and the pictures before the time have none", async () => {
     const recorder = new Recorder();
     await recorder.put("a", "KddKddd");
     const playback = recorder.complete({ since: 6n });
@@ -282,7 +282,7 @@ describe("playback since a time", () => {
     expect(take(resumed)).toEqual(["a 7"]);
   });
 
-  test("begins at the time itself if the key frame is too many pictures away", async () => {
+  test("a playback begins at the time itself if the key frame is too many pictures away", async () => {
     const recorder = new Recorder();
     await recorder.put("a", `K${"d".repeat(maxGroupFrames + 1)}`);
     const last = maxGroupFrames + 2;
