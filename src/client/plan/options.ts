@@ -217,7 +217,7 @@ export function captureSettings(
 ): CaptureSettings {
   if (codec === undefined) return naming;
   const notify = (message: string): void => onNotice?.(source, message);
-  return { ...naming, video: new EncodedVideo(codec, notify, naming.clock) };
+  return { ...naming, video: new EncodedVideo(codec, notify) };
 }
 
 /**

@@ -305,11 +305,10 @@ function mediaOptions(source: string, { kind, shownAs }: PathInput, options: Pla
   const { onRetry, onTimeClamped, onNotice } = options;
   const conversion = settingFor(options.convert, source);
   const lossless = options.lossless === true || conversion === "png";
-  const asksForPictures =
-    onlyPictures ||
-    lossless ||
-    [conversion, quality, settingFor(options.fps, source)].some((text) => text !== undefined);
-  const copies = options.copyVideo === true ? true : asksForPictures ? false : undefined;
+  const converts = onlyPictures || lossless || conversion !== undefined || quality !== undefined;
+  // A lower rate leaves out pictures, which encoded video needs, unless a file is only sent slowly.
+  const isThinned = options.copyVideo !== true && settingFor(options.fps, source) !== undefined;
+  const copies = converts || isThinned ? false : options.copyVideo === true ? true : undefined;
   return {
     maxFrameBytes: maxFrame,
     ...(shownAs === undefined ? {} : { shownAs }),

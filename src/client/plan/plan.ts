@@ -1,7 +1,9 @@
 /** Plans a session: finds what to send in paths, pipes and cameras, or in a program's frames. */
 import { FramesError } from "../../errors.ts";
 import type { FrameSource } from "../../frame.ts";
+import { monotonicNow } from "../../common/clock.ts";
 import { checkFlags } from "./flag-rules.ts";
+import { limitNotices } from "./notices.ts";
 import { planPaths } from "./paths.ts";
 import {
   type CapturedFrames,
@@ -30,7 +32,12 @@ import type { Spool } from "../../source/live/spool.ts";
  * @param started start of the session, in milliseconds since 1970
  * @throws {FramesError} `usage`, `missing`, or the error of a video or camera
  */
-export async function plan(input: Sendable, options: PlanOptions, started: number): Promise<Plan> {
+export async function plan(
+  input: Sendable,
+  { onNotice = () => {}, ...others }: PlanOptions,
+  started: number,
+): Promise<Plan> {
+  const options: PlanOptions = { ...others, onNotice: limitNotices(onNotice, monotonicNow) };
   const sourceArgs = typeof options.source === "string" ? [options.source] : (options.source ?? []);
   const naming: CaptureDefaults = { started, clock: Date.now };
   if (typeof input === "string") return await planPaths([input], sourceArgs, options, naming);

@@ -9,7 +9,9 @@ import {
   type VideoCodec,
   videoTypes,
 } from "../../video/nal-units.ts";
-import { NoticeLimiter, type OnNotice } from "./notices.ts";
+
+/** Called with a sentence about a source, such as "its timestamps jump". */
+export type OnNotice = (message: string) => void;
 
 /** Names of the codecs for people. */
 export const codecNames = { h264: "H.264", h265: "H.265" } as const;
@@ -24,16 +26,16 @@ const keyFrameAdvice = "set a key frame interval of 1 or 2 seconds at the camera
 
 export class EncodedVideo {
   readonly codec: VideoCodec;
-  readonly #notices: NoticeLimiter;
+  readonly #onNotice: OnNotice;
   #hasBegun = false;
   #lastTime = 0n;
   /** Nanoseconds since the last key frame. */
   #sinceKey = 0n;
   #sequenceSet: Buffer | undefined;
 
-  constructor(codec: VideoCodec, onNotice: OnNotice, clock: () => number) {
+  constructor(codec: VideoCodec, onNotice: OnNotice) {
     this.codec = codec;
-    this.#notices = new NoticeLimiter(onNotice, clock);
+    this.#onNotice = onNotice;
   }
 
   /** Media type of its frames. */
@@ -56,7 +58,7 @@ export class EncodedVideo {
       );
     }
     if (!this.#hasBegun && !kind.isKey) {
-      this.#notices.send("its pictures before the first key frame cannot be decoded");
+      this.#onNotice("its pictures before the first key frame cannot be decoded");
     }
     this.#checkInterval(kind.isKey, captured);
     if (kind.isKey) this.#checkSequenceSet(bytes);
@@ -72,7 +74,7 @@ export class EncodedVideo {
     if (this.#sinceKey < maxKeyInterval) return;
     this.#sinceKey = 0n;
     const effect = "viewers cannot begin, and lost pictures damage the ones after them";
-    this.#notices.send(`no key frame came for 60 s: ${effect}; ${keyFrameAdvice}`);
+    this.#onNotice(`no key frame came for 60 s: ${effect}; ${keyFrameAdvice}`);
   }
 
   #checkSequenceSet(bytes: Uint8Array): void {
@@ -83,7 +85,7 @@ export class EncodedVideo {
       const earlier = this.#sequenceSet;
       this.#sequenceSet = set;
       if (earlier !== undefined && !earlier.equals(set)) {
-        this.#notices.send("the size or the coding of its pictures changed");
+        this.#onNotice("the size or the coding of its pictures changed");
       }
       return;
     }

@@ -2,9 +2,8 @@
 import { FramesError } from "../../errors.ts";
 import { AccessUnitSplitter } from "../../video/access-units.ts";
 import type { VideoCodec } from "../../video/nal-units.ts";
-import { codecNames } from "./encoded-video.ts";
+import { codecNames, type OnNotice } from "./encoded-video.ts";
 import type { Capture } from "./iterable-source.ts";
-import type { OnNotice } from "./notices.ts";
 import { VideoStart } from "./video-start.ts";
 
 /** Bytes in which a start code must come. Access units of real streams begin sooner. */
@@ -38,7 +37,7 @@ export async function* videoPipeFrames(
     const message = `Cannot read a frame: it is ${unit} bytes long, the limit is ${maxFrameBytes}`;
     return { error: new FramesError("too-large", message) };
   };
-  let began = now(clock);
+  let began = 0n;
   let received = 0;
   for await (const chunk of stream) {
     const arrived = now(clock);

@@ -1,6 +1,6 @@
 /** Leaves out the first pictures of a live stream that was joined between two key frames. */
 import { pictureKind, type VideoCodec } from "../../video/nal-units.ts";
-import type { OnNotice } from "./notices.ts";
+import type { OnNotice } from "./encoded-video.ts";
 
 /** Pictures left out at most. A stream without any key frame is delivered after that many. */
 const maxSkipped = 300;
@@ -16,13 +16,12 @@ export class VideoStart {
     this.#onNotice = onNotice;
   }
 
-  /** Returns whether a picture is left out, since no decoder can begin with it. */
+  /** Returns whether an access unit is left out, since no decoder can begin with it. */
   skips(unit: Uint8Array): boolean {
     if (this.#hasBegun) return false;
-    const kind = pictureKind(unit, this.#codec);
-    // Bytes that are no picture are reported as lost.
-    if (kind === undefined) return false;
-    this.#hasBegun = kind.isRecoveryPoint || this.#skipped === maxSkipped;
+    // The first bytes may also be the rest of a picture.
+    const isBeginning = pictureKind(unit, this.#codec)?.isRecoveryPoint === true;
+    this.#hasBegun = isBeginning || this.#skipped === maxSkipped;
     if (!this.#hasBegun) {
       this.#skipped++;
       return true;

@@ -1,7 +1,7 @@
 /** Prepares copied access units of one run of ffmpeg as frames. */
 import { ParameterSets } from "../../video/parameter-sets.ts";
 import type { VideoCodec } from "../../video/nal-units.ts";
-import { NoticeLimiter, type OnNotice } from "../live/notices.ts";
+import type { OnNotice } from "../live/encoded-video.ts";
 import { VideoStart } from "../live/video-start.ts";
 import type { Packet } from "./packets.ts";
 
@@ -15,21 +15,26 @@ export interface CopiedVideoOptions {
   readonly codec: VideoCodec;
   /** Parameter sets that the container or the camera describes, in Annex B. */
   readonly parameterSets: Uint8Array;
-  /** Whether pictures before the first key frame are left out. */
-  readonly skipsStart: boolean;
+  /** Whether it is a live stream, of which pictures before the first key frame are left out. */
+  readonly isLive: boolean;
   readonly onNotice: OnNotice;
 }
 
 export class CopiedVideo {
   readonly #parameterSets: ParameterSets;
   readonly #start: VideoStart | undefined;
-  readonly #notices: NoticeLimiter;
+  readonly #isLive: boolean;
+  readonly #onNotice: OnNotice;
   #lastTime: bigint | undefined;
+  /** Whether the next jump is usual: a sender report of RTCP changes the times of a live stream. */
+  #expectsJump: boolean;
 
-  constructor({ codec, parameterSets, skipsStart, onNotice }: CopiedVideoOptions) {
+  constructor({ codec, parameterSets, isLive, onNotice }: CopiedVideoOptions) {
     this.#parameterSets = new ParameterSets(codec, parameterSets);
-    this.#start = skipsStart ? new VideoStart(codec, onNotice) : undefined;
-    this.#notices = new NoticeLimiter(onNotice, performance.now.bind(performance));
+    this.#start = isLive ? new VideoStart(codec, onNotice) : undefined;
+    this.#isLive = isLive;
+    this.#onNotice = onNotice;
+    this.#expectsJump = isLive;
   }
 
   /** Returns the access unit with its parameter sets, or `undefined` if it is left out. */
@@ -42,15 +47,19 @@ export class CopiedVideo {
   #checkTime(time: bigint): void {
     const step = time - (this.#lastTime ?? time);
     this.#lastTime = time;
-    if (step > maxStep || step < -maxStep) this.#notices.send("its timestamps jump");
+    if (step <= maxStep && step >= -maxStep) return;
+    if (!this.#expectsJump) this.#onNotice("its timestamps jump");
+    this.#expectsJump = false;
   }
 
   /** Takes a message of ffmpeg. */
   onLog(sentence: string): void {
     if (!lossPattern.test(sentence)) return;
-    const advice = "use RTSP over TCP, or check the link";
-    this.#notices.send(
-      `data was lost on its way: pictures are damaged until the next key frame; ${advice}`,
+    const damage = "pictures are damaged until the next key frame";
+    this.#onNotice(
+      this.#isLive
+        ? `data was lost on its way: ${damage}; use RTSP over TCP, or check the link`
+        : `parts of it cannot be read: ${damage}`,
     );
   }
 }

@@ -21,7 +21,7 @@ import {
   parseInput,
 } from "./input.ts";
 import type { Capture } from "../live/iterable-source.ts";
-import type { OnNotice } from "../live/notices.ts";
+import type { OnNotice } from "../live/encoded-video.ts";
 import type { VideoCodec } from "../../video/nal-units.ts";
 import type { LostPacket, Packet } from "./packets.ts";
 import { type VideoInfo, probe } from "./probe.ts";
@@ -298,7 +298,7 @@ function copiedVideo(
 ): CopiedVideo | undefined {
   if (codec === undefined) return undefined;
   const { onNotice = () => {} } = options;
-  return new CopiedVideo({ codec, parameterSets: video.extradata, skipsStart: isLive, onNotice });
+  return new CopiedVideo({ codec, parameterSets: video.extradata, isLive, onNotice });
 }
 
 /**

@@ -59,7 +59,7 @@ class Camera {
     this.codec = codec;
     this.folder = folder;
     const clock = () => started;
-    const video = new EncodedVideo(codec, () => {}, clock);
+    const video = new EncodedVideo(codec, () => {});
     if (spoolBytes !== undefined) this.#spool = new Spool(this.folder, "run7", session, spoolBytes);
     const spool = this.#spool?.sourceSpool("cam");
     const options = { capturesOffline: true, ...(spool && { spool }) };

@@ -62,7 +62,7 @@ describe("lossy video files", () => {
       expect(media.isLive).toBe(false);
       expect(media.type).toBe("image/jpeg");
       expect(media.description).toMatch(
-        /^174x130 h264 at 29\.97 fps, becomes JPEG of quality 2, about \d+(?:\.\d+)? [kM]B\/s$/,
+        /^174x130 h264 at 29\.97 fps, becomes JPEG of quality 2, about \d+(?:\.\d+)? [kM]B\/s \(--copy-video: about \d+ kB\/s\)$/,
       );
       const { frames, error } = await framesOf(media);
       expect(error).toBeUndefined();

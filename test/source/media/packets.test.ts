@@ -106,4 +106,17 @@ describe("SourceClock", () => {
     expect(dates([9000, 1000], [0, 2000], [40, 2045])).toEqual([1000, 2000, 2040]);
     expect(dates([0, 1000], [3_600_000, 1040], [3_600_040, 1085])).toEqual([1000, 1040, 1080]);
   });
+
+  test("pictures in decoding order keep the time at which they were captured", () => {
+    // Of four pictures the last comes first, because the others need it.
+    const order = [0n, 3n, 1n, 2n, 6n, 4n, 5n];
+    const step = 33_000_000n;
+    const clock = new SourceClock(true);
+    const times = order.map((number, at) =>
+      clock.toCaptureTime(number * step, 10n ** 18n + BigInt(at + 3) * step),
+    );
+    const steps = times.map((time) => Math.round(Number(time - times[1]!) / 33e6));
+    // The first one counts as captured when it arrived, since nothing came sooner.
+    expect(steps).toEqual([-1, 0, -2, -1, 3, 1, 2]);
+  });
 });

@@ -1,0 +1,95 @@
+// Clips of H.264 and H.265 for tests, and independent splits of them by ffmpeg.
+
+import { join } from "node:path";
+import { AccessUnitSplitter } from "../../src/video/access-units.ts";
+import type { VideoCodec } from "../../src/video/nal-units.ts";
+import { ffmpeg } from "./ffmpeg.ts";
+
+const scene = "testsrc2=size=176x144:rate=30,noise=alls=20:allf=t";
+
+/** How ffmpeg encodes each kind of clip. */
+export const encodings: Readonly<Record<string, readonly [VideoCodec, ...string[]]>> = {
+  baseline: ["h264", "-profile:v", "baseline", "-pix_fmt", "yuv420p"],
+  main: ["h264", "-profile:v", "main", "-bf", "0", "-pix_fmt", "yuv420p"],
+  high: ["h264", "-profile:v", "high", "-bf", "0", "-pix_fmt", "yuv420p"],
+  slices: ["h264", "-bf", "0", "-slices", "4", "-aud", "1", "-pix_fmt", "yuv420p"],
+  "H.265 main": [
+    "h265",
+    "-x265-params",
+    "log-level=none:scenecut=0:bframes=0",
+    "-pix_fmt",
+    "yuv420p",
+  ],
+  "B-frames": ["h264", "-bf", "3", "-b_strategy", "0", "-pix_fmt", "yuv420p"],
+  "H.265 with B-frames and open GOP": [
+    "h265",
+    "-x265-params",
+    "log-level=none:scenecut=0:open-gop=1",
+  ],
+  "open GOP": ["h264", "-bf", "2", "-x264-params", "open-gop=1", "-pix_fmt", "yuv420p"],
+  interlaced: ["h264", "-bf", "0", "-flags", "+ilme+ildct", "-pix_fmt", "yuv420p"],
+  "intra refresh": ["h264", "-bf", "0", "-intra-refresh", "1", "-pix_fmt", "yuv420p"],
+  "4:2:2 with 10 bits": ["h264", "-bf", "0", "-pix_fmt", "yuv422p10le"],
+};
+
+/** Encodes a clip, with a key frame for each second of 30 pictures. */
+export async function encode(
+  file: string,
+  kind: keyof typeof encodings,
+  pictures = 75,
+  input: readonly string[] = ["-f", "lavfi", "-i", scene],
+): Promise<void> {
+  const [codec, ...words] = encodings[kind]!;
+  const encoder = codec === "h264" ? "libx264" : "libx265";
+  const rate = [
+    "-preset",
+    "veryfast",
+    "-g",
+    "30",
+    "-sc_threshold",
+    "0",
+    "-frames:v",
+    `${pictures}`,
+  ];
+  await ffmpeg(...input, "-c:v", encoder, ...rate, ...words, file);
+}
+
+/** Returns the MD5 of each access unit of a file in Annex B, as ffmpeg copies them. */
+export async function unitHashes(file: string, codec: VideoCodec): Promise<string[]> {
+  const filter = codec === "h264" ? "h264_mp4toannexb" : "hevc_mp4toannexb";
+  const copy = ["-map", "0:v:0", "-c", "copy", "-copyinkf", "-bsf:v", filter];
+  return hashesIn(await ffmpeg("-i", file, ...copy, "-f", "framemd5", "-"));
+}
+
+/** Returns the MD5 of each decoded picture of a file, in the order in which they are shown. */
+export async function pictureHashes(file: string): Promise<string[]> {
+  return hashesIn(
+    await ffmpeg("-i", file, "-map", "0:v:0", "-fps_mode", "passthrough", "-f", "framemd5", "-"),
+  );
+}
+
+function hashesIn(listing: Buffer): string[] {
+  const lines = listing.toString().split("\n");
+  return lines
+    .filter((line) => /^\d/.test(line))
+    .map((line) => /, *([0-9a-f]{32})(?:,|$)/.exec(line)![1]!);
+}
+
+export function md5(bytes: Uint8Array): string {
+  return new Bun.CryptoHasher("md5").update(bytes).digest("hex");
+}
+
+/** Encodes a clip and returns its access units, with parameter sets in each key frame. */
+export async function unitsOf(
+  folder: string,
+  kind: keyof typeof encodings,
+  pictures?: number,
+  input?: readonly string[],
+): Promise<Uint8Array[]> {
+  const [codec] = encodings[kind]!;
+  const file = join(folder, `units-${Bun.hash(`${kind}${input?.join()}`)}.${codec}`);
+  await encode(file, kind, pictures, input);
+  const splitter = new AccessUnitSplitter(codec, 1 << 24);
+  const units = [...splitter.push(await Bun.file(file).bytes()), ...splitter.end()];
+  return units.filter((unit): unit is Uint8Array => typeof unit !== "number");
+}
