@@ -36,6 +36,7 @@ const programs: Record<string, readonly string[]> = {
   pipes: ["g++"],
   programs: ["ffmpeg"],
   receive: ["sqlite3"],
+  video: ["ffmpeg"],
 };
 
 function needsOf(page: string): string {

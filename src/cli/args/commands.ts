@@ -41,6 +41,7 @@ export const commands: readonly Command[] = [
       "keys",
       "folders",
       "cameras",
+      "video",
       "programs",
       "pipes",
       "mcap",

@@ -17,6 +17,7 @@ import retention from "./retention.md" with { type: "text" };
 import service from "./service.md" with { type: "text" };
 import start from "./start.md" with { type: "text" };
 import troubleshooting from "./troubleshooting.md" with { type: "text" };
+import video from "./video.md" with { type: "text" };
 import view from "./view.md" with { type: "text" };
 
 /** A page of the manual. */
@@ -35,6 +36,7 @@ export const pages: readonly Page[] = [
   page("keys", "Send from another machine", keys),
   page("folders", "Data sets, time lapse, growing folders", folders),
   page("cameras", "Cameras, RTSP, videos", cameras),
+  page("video", "H.264 and H.265 as they are", video),
   page("programs", "Python: numpy, OpenCV, ROS", programs),
   page("pipes", "Pipes, raw frames, other languages", pipes),
   page("view", "The page, HTTP addresses, Prometheus", view),
