@@ -100,6 +100,15 @@ const rows: Readonly<Record<string, readonly Row[]>> = {
   camera: [{ words: ["--camera", "64x48"], expects: "rrrrrrrw" }],
   quality: [{ words: ["--quality", "5"], expects: "rrrrwrww" }],
   lossless: [{ words: ["--lossless"], expects: "rrrrwrww" }],
+  convert: [
+    { words: ["--convert", "jpeg"], expects: "rrrrwrww" },
+    { words: ["--convert", "png"], expects: "rrrrwrww" },
+  ],
+  "copy-video": [
+    { words: ["--copy-video"], expects: "rrrrwrww" },
+    { words: ["--copy-video", "--quality", "5"], expects: "rrrrrrrr" },
+    { words: ["--copy-video", "--convert", "jpeg"], expects: "rrrrrrrr" },
+  ],
   "fail-on-gap": [{ words: ["--fail-on-gap"], expects: "wwwwwwww" }],
   fps: [{ words: ["--fps", "100"], expects: "wwwwwwww" }],
   realtime: [
@@ -107,7 +116,10 @@ const rows: Readonly<Record<string, readonly Row[]>> = {
     { words: ["--realtime", "--fps", "100"], expects: "rrrrrrrr" },
   ],
   bwlimit: [{ words: ["--bwlimit", "10M"], expects: "wwwwwwww" }],
-  raw: [{ words: ["--raw", "4x2:gray8"], expects: "rrrrrwrr" }],
+  raw: [
+    { words: ["--raw", "4x2:gray8"], expects: "rrrrrwrr" },
+    { words: ["--raw", "h264"], expects: "rrrrrwrr" },
+  ],
   multipart: [{ words: ["--multipart", "--raw", "4x2:gray8"], expects: "rrrrrrrr" }],
   receipts: [{ words: ["--receipts"], expects: "wwwwwwww" }],
   timeout: [{ words: ["--timeout", "60"], expects: "wwwwwwww" }],
@@ -120,6 +132,7 @@ const rows: Readonly<Record<string, readonly Row[]>> = {
 const articleUnsupported = new Set([
   ...["key-file", "on-conflict", "checksum", "again", "move", "watch", "spool", "bwlimit"],
   ...["give-up-after", "since", "settle", "spool-size", "receipts"],
+  "copy-video",
 ]);
 
 let plain: Server;
@@ -127,6 +140,8 @@ let guarded: Server;
 let keys: string;
 const articlePort = freePort();
 let clip: Uint8Array<ArrayBuffer>;
+/** The same pictures in Annex B. */
+let annexB: Buffer<ArrayBuffer>;
 let web: Bun.Server<undefined>;
 let count = 0;
 
@@ -146,6 +161,7 @@ beforeAll(async () => {
   const input = ["-f", "lavfi", "-i", `testsrc=size=64x48:rate=10:duration=${frames / 10}`];
   await ffmpeg(...input, "-pix_fmt", "yuv420p", path);
   clip = await Bun.file(path).bytes();
+  annexB = Buffer.from(await ffmpeg("-i", path, "-c", "copy", "-f", "h264", "-"));
   web = Bun.serve({ hostname: "127.0.0.1", port: 0, fetch: () => new Response(clip) });
 });
 
@@ -154,7 +170,7 @@ afterAll(async () => {
 });
 
 /** Makes a source of a kind in a new folder. */
-function makeSource(kind: Kind, isRaw: boolean) {
+function makeSource(kind: Kind, raw?: string) {
   const folder = join(temporaryFolder(), "shots");
   mkdirSync(folder);
   const names = Array.from({ length: frames }, (_, index) => `${index + 1}.pgm`);
@@ -181,7 +197,8 @@ function makeSource(kind: Kind, isRaw: boolean) {
       return { folder, words: [path, ...named], count: frames };
     }
     case "pipe": {
-      const stdin = isRaw ? rawFrames : Buffer.from(names.map((_, seed) => picture(seed)).join(""));
+      const pictures = Buffer.from(names.map((_, seed) => picture(seed)).join(""));
+      const stdin = raw === undefined ? pictures : raw === "h264" ? annexB : rawFrames;
       return { folder, words: ["-", ...withSource], stdin, count: frames };
     }
     case "url":
@@ -212,8 +229,8 @@ function stored(server: Server, words: readonly string[]): string[] {
 }
 
 async function expectOutcome(kind: Kind, row: Row, isExpected: boolean): Promise<void> {
-  const isRaw = row.words.includes("--raw");
-  const source = makeSource(kind, isRaw);
+  const rawAt = row.words.indexOf("--raw");
+  const source = makeSource(kind, rawAt < 0 ? undefined : row.words[rawAt + 1]);
   const { words: own, count: total, folder } = source;
   const server = row.words.includes("--key-file") ? guarded : plain;
   const isArticle = row.words.includes("--article");
@@ -297,7 +314,7 @@ describe.skipIf(needs !== "")(`${needs}frames send`, () => {
   }
 
   test("a flag for one source of several must suit that source", async () => {
-    const { folder } = makeSource("directory", false);
+    const { folder } = makeSource("directory");
     const both = ["--stream", "S", "--source", "cam=-", "--source", `dir=${folder}`];
     for (const [setting, code] of [
       ["--policy cam=block", 0],
@@ -342,6 +359,8 @@ describe("send() of a program's frames", () => {
     { camera: "64x48" },
     { quality: "5" },
     { lossless: true },
+    { convert: "jpeg" },
+    { copyVideo: true },
     { spoolSize: 1 },
   ] as const;
 
