@@ -48,6 +48,13 @@ describe.skipIf(needs !== "")(`${needs}frames send`, () => {
           expect(media!["description"]).toContain("copied as it is");
           const frames = stored(server, "clip");
           expect(frames.map(({ bytes }) => md5(bytes))).toEqual(await unitHashes(file, codec));
+          const rows = journal<{ is_key: number }>(
+            server.dir,
+            "SELECT is_key FROM frames ORDER BY seq",
+          );
+          expect(rows.map((row) => row.is_key === 1)).toEqual(
+            frames.map(({ bytes }) => isKeyFrame(bytes, codec)),
+          );
           expect(frames[41]!.name).toBe(`clip-00000042.${codec}`);
           const copy = join(folder, `copy.${codec}`);
           await Bun.write(copy, Buffer.concat(frames.map(({ bytes }) => bytes)));

@@ -13,7 +13,7 @@ export function describeVideo(video: VideoInfo, transcoding: Transcoding): strin
   if (alternative === undefined) return text;
   const cost =
     alternative.frameBytes === undefined ? "less" : formatCost(alternative.frameBytes, rate);
-  return `${text} (${alternative.flag}: ${cost})`;
+  return `${text} (${alternative.how}: ${cost})`;
 }
 
 export function formatDimensions({ width, height }: VideoInfo): string {

@@ -17,8 +17,8 @@ export interface Transcoding {
   readonly frameBytes: number | undefined;
   /** Codec of the frames if they are encoded video, copied as it is. */
   readonly codec?: VideoCodec;
-  /** The flag that chooses between copy and pictures, and the estimated bytes of a frame then. */
-  readonly alternative?: { readonly flag: string; readonly frameBytes: number | undefined };
+  /** How to choose the other one of copy and pictures, and the estimated bytes of a frame then. */
+  readonly alternative?: { readonly how: string; readonly frameBytes: number | undefined };
 }
 
 /** Settings that affect the conversion. */
@@ -88,8 +88,8 @@ export function chooseTranscoding(video: VideoInfo, options: TranscodingOptions)
     );
   }
   if (copied === undefined) return pictures;
-  if (options.copies !== false) return toCopy(video, copied, pictures);
-  const alternative = { flag: "--copy-video", frameBytes: video.frameBytes };
+  if (options.copies !== false) return toCopy(video, copied, pictures, options.isLive);
+  const alternative = { how: "--copy-video", frameBytes: video.frameBytes };
   return options.isLive ? pictures : { ...pictures, alternative };
 }
 
@@ -97,17 +97,20 @@ function toCopy(
   { frameBytes, hasReorderedPictures }: VideoInfo,
   { codec, filter }: { codec: VideoCodec; filter: string },
   pictures: Transcoding,
+  isLive: boolean,
 ): Transcoding {
-  const order = "with B-frames, so in another order than captured: better without at the camera";
+  const advice = isLive ? ": set them to 0 at the camera" : "";
+  const order = hasReorderedPictures ? `, in decoding order because of B-frames${advice}` : "";
+  const otherWay = isLive ? "--convert jpeg" : "without --copy-video";
   return {
     // Without -copyinkf, ffmpeg would leave out what comes before the first key frame.
     args: ["-c:v", "copy", "-copyinkf", "-bsf:v", filter],
     extension: codec,
     type: videoTypes[codec],
-    label: hasReorderedPictures ? `copied as it is, ${order}` : "copied as it is",
+    label: `copied as it is${order}`,
     frameBytes,
     codec,
-    alternative: { flag: "--convert jpeg", frameBytes: pictures.frameBytes },
+    alternative: { how: otherWay, frameBytes: pictures.frameBytes },
   };
 }
 
