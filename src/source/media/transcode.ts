@@ -102,9 +102,12 @@ function toCopy(
   const advice = isLive ? ": set them to 0 at the camera" : "";
   const order = hasReorderedPictures ? `, in decoding order because of B-frames${advice}` : "";
   const otherWay = isLive ? "--convert jpeg" : "without --copy-video";
+  // Cameras send no decoding times. ffmpeg guesses them, and would change the times of reordered
+  // pictures to fit. Made ones count from long before the first picture.
+  const filters = isLive ? `${filter},setts=pts=PTS:dts=N-1000000` : filter;
   return {
     // Without -copyinkf, ffmpeg would leave out what comes before the first key frame.
-    args: ["-c:v", "copy", "-copyinkf", "-bsf:v", filter],
+    args: ["-c:v", "copy", "-copyinkf", "-bsf:v", filters],
     extension: codec,
     type: videoTypes[codec],
     label: `copied as it is${order}`,

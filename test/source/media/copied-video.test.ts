@@ -244,6 +244,31 @@ describe("RTSP cameras", () => {
     );
   }
 
+  for (const kind of ["B-frames", "H.265 with B-frames and open GOP"]) {
+    test_(`${needs}${kind}: the pictures of a camera keep their times in decoding order`, () =>
+      inFolder(async (folder) => {
+        const [codec] = encodings[kind]!;
+        const file = join(folder, "clip.mp4");
+        await encode(file, kind);
+        const times = (await packetsOf(file)).map(({ seconds }) => seconds);
+        const units = await unitsOf(folder, kind);
+        const timeOf = (index: number) => Math.round((times[index]! + 1) * 90_000);
+        await withCamera({ codec, units: () => units, timeOf }, async (url, options) => {
+          const media = await open(url, options);
+          expect(media.description).toContain("because of B-frames: set them to 0 at the camera");
+          const { frames } = await framesOf(media, units.length);
+          const bytes = frames.map((frame) => frame.bytes);
+          expect(contents(bytes, codec)).toEqual(contents(units, codec));
+          // ffmpeg gives no time for the first pictures.
+          for (let at = 5; at < frames.length; at++) {
+            const isLater = frames[at]!.captured! >= frames[at - 1]!.captured!;
+            expect([at, isLater]).toEqual([at, times[at]! > times[at - 1]!]);
+          }
+        });
+      }),
+    );
+  }
+
   test_(`${needs}a camera is converted to pictures if that is asked for`, () =>
     inFolder(async (folder) => {
       const units = await unitsOf(folder, "high");
@@ -361,7 +386,7 @@ describe("RTSP cameras", () => {
           }
         },
       );
-      expect(notices).toEqual(["its timestamps jump"]);
+      expect(new Set(notices)).toEqual(new Set(["its timestamps jump"]));
     }),
   );
 
