@@ -9,6 +9,7 @@ import {
   receiveToCallback,
   type ReceiveOptions,
 } from "../client/receive.ts";
+import { isVideoPath } from "../client/video-file.ts";
 import type { Arguments } from "./args/arguments.ts";
 import { keyOptions } from "./args/key-options.ts";
 import { exitCodeOf } from "./output/exit-code.ts";
@@ -34,7 +35,8 @@ export async function receiveCommand(
 ): Promise<number> {
   const { stream, destination } = parsePositionals(args);
   const isToStdout = destination === "-";
-  const isFile = isRecordingPath(destination);
+  const isRecording = isFilePath(destination, /\.mcap$/i.test(destination));
+  const isFile = isRecording || isFilePath(destination, isVideoPath(destination));
   const json = args.isOn("json");
   if (isToStdout && json) {
     throw new FramesError(
@@ -55,7 +57,7 @@ export async function receiveCommand(
     );
   }
   const options = receiveOptionsOf(args);
-  const segment = segmentOf(args, isFile);
+  const segment = segmentOf(args, isRecording);
   const directory = isToStdout || isFile ? undefined : destination;
   const output = new ReceiveOutput(args, terminal, stream, directory, isFile);
   try {
@@ -77,7 +79,7 @@ export async function receiveCommand(
       ? receiveToCallback(
           stream,
           (frame) => stdout.write(frame),
-          !args.isOn("multipart"),
+          args.isOn("multipart") ? undefined : "pipe",
           receiveOptions,
         )
       : receive(stream, {
@@ -93,6 +95,7 @@ export async function receiveCommand(
       output.discard();
       return 0;
     }
+    if (stdout.skipped > 0) output.onEvent({ type: "undecodable", frames: stdout.skipped });
     output.printSummary(summary);
     return exitCodeOf(summary);
   } catch (error) {
@@ -123,17 +126,16 @@ function parsePositionals(args: Arguments): { stream: string; destination: strin
   return { stream, destination: destination ?? `./${stream}` };
 }
 
-/** Returns whether frames go into an MCAP file. A directory may have such a name, too. */
-function isRecordingPath(path: string): boolean {
-  if (!/\.mcap$/i.test(path)) return false;
-  return statSync(path, { throwIfNoEntry: false })?.isDirectory() !== true;
+/** Returns whether frames go into a file. A directory may have the name of a file, too. */
+function isFilePath(path: string, hasEnding: boolean): boolean {
+  return hasEnding && statSync(path, { throwIfNoEntry: false })?.isDirectory() !== true;
 }
 
-function segmentOf(args: Arguments, isFile: boolean): Pick<ReceiveDestination, "segment"> {
+function segmentOf(args: Arguments, isRecording: boolean): Pick<ReceiveDestination, "segment"> {
   const text = args.text("segment");
   if (text === undefined) return {};
   const label = args.label("segment");
-  if (!isFile) {
+  if (!isRecording) {
     throw new FramesError(
       "usage",
       `Cannot use ${label} without an MCAP file: write frames receive STREAM FILE.mcap, or leave it out`,

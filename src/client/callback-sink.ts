@@ -35,6 +35,9 @@ export interface ReceivedFrame {
 /** Bytes queued for the callback above which the connection stops reading. */
 const maxPendingBytes = 8 << 20;
 
+/** An output that cannot tell sources apart. */
+export type SingleOutput = "pipe" | "video";
+
 interface PendingFrame {
   readonly frame: ReceivedFrame;
   resolve(outcome: Outcome): void;
@@ -46,18 +49,24 @@ export class CallbackSink implements ReceiveTarget {
   readonly isDurable = false;
   readonly isPersistent = false;
   readonly #onFrame: (frame: ReceivedFrame) => Promise<void> | void;
-  /** Whether a second source is an error, because the output cannot tell sources apart. */
-  readonly #isSingleSource: boolean;
+  /** Set if a second source is an error, because the output cannot tell sources apart. */
+  readonly #singleOutput: SingleOutput | undefined;
   #source: string | undefined;
   readonly #repeats = new RepeatFilter();
   readonly #pending: PendingFrame[] = [];
   #pendingBytes = 0;
   #isDelivering = false;
 
-  /** @param onFrame called for one frame at a time; a returned promise delays the next call */
-  constructor(onFrame: (frame: ReceivedFrame) => Promise<void> | void, isSingleSource: boolean) {
+  /**
+   * @param onFrame called for one frame at a time; a returned promise delays the next call
+   * @param singleOutput the output, if it can have one source only
+   */
+  constructor(
+    onFrame: (frame: ReceivedFrame) => Promise<void> | void,
+    singleOutput: SingleOutput | undefined,
+  ) {
     this.#onFrame = onFrame;
-    this.#isSingleSource = isSingleSource;
+    this.#singleOutput = singleOutput;
   }
 
   get cursor(): string | undefined {
@@ -94,10 +103,12 @@ export class CallbackSink implements ReceiveTarget {
    */
   checkSources([first, ...others]: readonly string[]): void {
     const other = others.find((source) => source !== first);
-    if (!this.#isSingleSource || other === undefined) return;
+    const output = this.#singleOutput;
+    if (output === undefined || other === undefined) return;
+    const hint = output === "pipe" ? ", or add --multipart" : "";
     throw new FramesError(
       "usage",
-      `Cannot write ${first} and ${other} to one pipe: choose one with --source NAME, or add --multipart`,
+      `Cannot write ${first} and ${other} to one ${output}: choose one with --source NAME${hint}`,
     );
   }
 

@@ -5,10 +5,11 @@ import { type ErrorName, FramesError, truncateMessage } from "../errors.ts";
 import type { ReceiveTarget } from "../frame.ts";
 import { UndeliveredReport, type SourceReport } from "./undelivered.ts";
 import { formatAddress, parseAddress } from "../net/address.ts";
-import { CallbackSink, type ReceivedFrame } from "./callback-sink.ts";
+import { CallbackSink, type ReceivedFrame, type SingleOutput } from "./callback-sink.ts";
 import { RecordingTarget, type SegmentLimits } from "./recording-target.ts";
 import { ReceiveSession } from "./receive-session.ts";
 import type { SourceProgress, Undelivered } from "../protocol/progress.ts";
+import { isVideoPath, VideoFile } from "./video-file.ts";
 import { StreamCopy } from "../store/directory/stream-copy.ts";
 import { checkPathPart } from "../store/name-rules.ts";
 import { software } from "../version.ts";
@@ -53,8 +54,10 @@ export interface ReceiveOptions extends KeyOptions {
 export type ReceiveEvent =
   | { type: "connected"; address: string; store: string }
   | { type: "waiting"; reason: FramesError; milliseconds: number }
-  /** An MCAP file is complete. */
+  /** An MCAP file or a video is complete. */
   | { type: "file"; path: string }
+  /** Frames of encoded video that are not written, because a frame before them is missing. */
+  | { type: "undecodable"; frames: number }
   | { type: "progress"; sources: readonly SourceProgress[]; report: () => readonly SourceReport[] }
   /** Frames that the server did not send, or that could not be stored here, and why. */
   | { type: "undelivered"; report: Undelivered };
@@ -100,10 +103,13 @@ const smallWindow = { bytes: 16 << 20, frames: 1024 } as const;
 export interface ReceiveDestination {
   /** Directory for a copy of the stream; a later run receives only frames that are new since. */
   readonly directory?: string;
-  /** Path of an MCAP file for the frames. */
+  /**
+   * Path of an MCAP file for the frames; or of a video, with the ending `.mp4` or `.mkv`, for the frames
+   * of one source of encoded video. A video needs ffmpeg.
+   */
   readonly file?: string;
   /**
-   * With `file`: begins a new file whenever one has reached a limit. The time is added to its name.
+   * With an MCAP file: begins a new file whenever one has reached a limit. The time is added to its name.
    * Default: one file, and with `follow` a new one after 1 GiB or an hour.
    */
   readonly segment?: SegmentLimits;
@@ -155,13 +161,15 @@ export function receive(
 ): Promise<ReceiveSummary> | AsyncGenerator<ReceivedFrame, ReceiveSummary, void> {
   const { directory, file, onFrame } = options;
   if (directory !== undefined) return receiveToDirectory(stream, directory, options);
+  if (file !== undefined && isVideoPath(file)) return receiveToVideo(stream, file, options);
   if (file !== undefined) return receiveToFile(stream, file, options);
-  if (onFrame !== undefined) return receiveToCallback(stream, onFrame, false, options);
-  return iterate(stream, options);
+  if (onFrame !== undefined) return receiveToCallback(stream, onFrame, undefined, options);
+  return iterate(stream, undefined, options);
 }
 
 async function* iterate(
   stream: string,
+  singleOutput: SingleOutput | undefined,
   options: ReceiveOptions,
 ): AsyncGenerator<ReceivedFrame, ReceiveSummary, void> {
   const stopped = new AbortController();
@@ -179,12 +187,13 @@ async function* iterate(
   };
   let isEnded = false;
   const signal = AbortSignal.any(signals);
-  const receiving = receiveToCallback(stream, onFrame, false, { ...options, signal }).finally(
-    () => {
-      isEnded = true;
-      wake();
-    },
-  );
+  const receiving = receiveToCallback(stream, onFrame, singleOutput, {
+    ...options,
+    signal,
+  }).finally(() => {
+    isEnded = true;
+    wake();
+  });
   receiving.catch(() => {});
   try {
     for (;;) {
@@ -194,8 +203,12 @@ async function* iterate(
       const next = pending as { frame: ReceivedFrame; onTaken: () => void } | undefined;
       if (next === undefined) return await receiving;
       pending = undefined;
-      yield next.frame;
-      next.onTaken();
+      try {
+        yield next.frame;
+      } finally {
+        // Also when the caller takes no more, since the session ends after its last frame.
+        next.onTaken();
+      }
     }
   } finally {
     stopped.abort();
@@ -207,15 +220,15 @@ async function* iterate(
 /**
  * Receives a stream and calls `onFrame` for each frame.
  *
- * @param isSingleSource whether frames of a second source are an error
+ * @param singleOutput the output, if frames of a second source are an error
  */
 export async function receiveToCallback(
   stream: string,
   onFrame: (frame: ReceivedFrame) => Promise<void> | void,
-  isSingleSource: boolean,
+  singleOutput: SingleOutput | undefined,
   options: ReceiveOptions,
 ): Promise<ReceiveSummary> {
-  return await runReceive(stream, new CallbackSink(onFrame, isSingleSource), smallWindow, options);
+  return await runReceive(stream, new CallbackSink(onFrame, singleOutput), smallWindow, options);
 }
 
 async function receiveToDirectory(
@@ -252,6 +265,19 @@ async function receiveToFile(
   } finally {
     target.close(summary?.interrupted === false);
   }
+  return summary;
+}
+
+async function receiveToVideo(
+  stream: string,
+  path: string,
+  options: ReceiveOptions,
+): Promise<ReceiveSummary> {
+  checkStream(stream);
+  const video = new VideoFile(path);
+  const summary = await video.write(iterate(stream, "video", options));
+  if (!summary.interrupted && video.complete()) options.onEvent?.({ type: "file", path });
+  if (video.skipped > 0) options.onEvent?.({ type: "undecodable", frames: video.skipped });
   return summary;
 }
 

@@ -1,26 +1,9 @@
 /** Writes an MCAP file under a temporary name, and gives it its name when it is complete. */
-import {
-  closeSync,
-  constants,
-  fstatSync,
-  ftruncateSync,
-  linkSync,
-  lstatSync,
-  openSync,
-  renameSync,
-  rmSync,
-  unlinkSync,
-  writeSync,
-} from "node:fs";
-import { FramesError, systemCode, systemSentence } from "../errors.ts";
+import { closeSync, fstatSync, ftruncateSync, lstatSync, writeSync } from "node:fs";
+import { FramesError } from "../errors.ts";
 import { type McapOutput, McapWriter } from "../mcap/writer.ts";
 import { software } from "../version.ts";
-
-/** Creates a file that must not exist. */
-const createFlags = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL;
-
-/** Codes of file systems that have no hard links. */
-const noLinkCodes = new Set(["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK"]);
+import { createPartialFile, nameFile, partialPathOf, runFileAction } from "./new-file.ts";
 
 export class RecordingFile {
   readonly path: string;
@@ -33,17 +16,13 @@ export class RecordingFile {
    * @throws {FramesError} `usage` if the path is taken, `store` if the file cannot be written
    */
   constructor(path: string, stream: string) {
-    checkIsFree(path);
     this.path = path;
-    this.#file = this.#run(() => {
-      rmSync(this.partialPath, { force: true });
-      return openSync(this.partialPath, createFlags, 0o666);
-    });
+    this.#file = createPartialFile(path);
     this.writer = new McapWriter(this.#output(), { library: software, stream });
   }
 
   get partialPath(): string {
-    return `${this.path}.part`;
+    return partialPathOf(this.path);
   }
 
   #output(): McapOutput {
@@ -78,17 +57,7 @@ export class RecordingFile {
     this.writer.end();
     this.#run(() => this.#checkIsOwn());
     this.close();
-    this.#run(() => {
-      try {
-        // Unlike a rename, a link replaces no file.
-        linkSync(this.partialPath, this.path);
-        unlinkSync(this.partialPath);
-      } catch (error) {
-        if (!noLinkCodes.has(systemCode(error) ?? "")) throw error;
-        checkIsFree(this.path);
-        renameSync(this.partialPath, this.path);
-      }
-    });
+    nameFile(this.path);
   }
 
   /** Closes the file and leaves it under its temporary name. */
@@ -108,38 +77,6 @@ export class RecordingFile {
   }
 
   #run<T>(act: () => T): T {
-    try {
-      return act();
-    } catch (error) {
-      if (error instanceof FramesError) throw error;
-      if (systemCode(error) === "EEXIST") throw takenError(this.path);
-      throw new FramesError(
-        "store",
-        `Cannot write ${this.partialPath}: ${systemSentence(error)}; run the command again when that is solved`,
-        { cause: error },
-      );
-    }
+    return runFileAction(this.path, act);
   }
-}
-
-/**
- * Checks that no file has this path.
- *
- * @throws {FramesError} `usage`
- */
-export function checkIsFree(path: string): void {
-  let entry: unknown;
-  try {
-    entry = lstatSync(path, { throwIfNoEntry: false });
-  } catch {
-    // Creating the file reports the error.
-  }
-  if (entry !== undefined) throw takenError(path);
-}
-
-function takenError(path: string): FramesError {
-  return new FramesError(
-    "usage",
-    `Cannot write ${path}: it exists; choose another name, or remove it`,
-  );
 }

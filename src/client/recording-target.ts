@@ -10,7 +10,8 @@ import type {
   SourceStore,
 } from "../frame.ts";
 import { checkPathPart, sourceFolderPath } from "../store/name-rules.ts";
-import { checkIsFree, RecordingFile } from "./recording-file.ts";
+import { checkIsFree } from "./new-file.ts";
+import { RecordingFile } from "./recording-file.ts";
 import { repeatedFrame, RepeatFilter } from "./repeat-filter.ts";
 
 /** When a file is complete and the next one begins. The first limit that is reached counts. */

@@ -27,7 +27,7 @@ async function connection(output: CallbackSink, first: number, last: number, cur
 
 test("a frame that is sent again is passed to the callback once, whichever cursor was saved", async () => {
   const taken: number[] = [];
-  const output = new CallbackSink(({ sequence }) => void taken.push(sequence), true);
+  const output = new CallbackSink(({ sequence }) => void taken.push(sequence), "pipe");
   const [keep] = await connection(output, 1, 50, [10, 20, 30, 40]);
   // The later cursors arrived but were not persisted.
   keep!();
@@ -43,7 +43,7 @@ test("a frame that is sent again is passed to the callback once, whichever curso
 
 test("a callback sink is full while bytes wait for its callback", async () => {
   let go = (): void => {};
-  const output = new CallbackSink(() => new Promise((resolve) => (go = resolve)), false);
+  const output = new CallbackSink(() => new Promise((resolve) => (go = resolve)), undefined);
   const source = output.open(origin);
   const size = 5 << 20;
   const finished = [1, 2].map((sequence) => {
@@ -60,7 +60,7 @@ test("a callback sink is full while bytes wait for its callback", async () => {
 });
 
 test("names of a hostile server are refused, as they are for a directory", () => {
-  const output = new CallbackSink(() => {}, false);
+  const output = new CallbackSink(() => {}, undefined);
   for (const source of ["a\r\nX-Sequence: 9", "..", "a/../b", "", "a\0", "/etc"]) {
     expect(() => output.checkNames("s", source)).toThrow(
       expect.objectContaining({ code: "bad-name" }),
@@ -79,7 +79,7 @@ test("names of a hostile server are refused, as they are for a directory", () =>
 
 test("a callback is told which pictures of encoded video are key frames", async () => {
   const isKeys: (boolean | undefined)[] = [];
-  const output = new CallbackSink(({ isKey }) => void isKeys.push(isKey), false);
+  const output = new CallbackSink(({ isKey }) => void isKeys.push(isKey), undefined);
   const source = output.open(origin);
   for (const [index, isKey] of [true, false, undefined].entries()) {
     const facts = { name: `${index}`, sequence: index + 1, captured: 1n, size: 0, metadata: "" };

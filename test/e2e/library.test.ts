@@ -29,6 +29,7 @@ import {
 } from "frames";
 import { run, sameTree, temporaryFolder } from "../helper/program.ts";
 import { startRelay } from "../helper/relay.ts";
+import { startViewed } from "../helper/viewing.ts";
 
 const root = join(import.meta.dir, "../..");
 
@@ -285,6 +286,20 @@ test("receive() yields frames one by one with all their fields, while the server
     expect(names).toEqual(["1.bin", "2.bin", "3.bin", "4.bin"]);
     expect(summary.frames).toBe(4);
   });
+});
+
+test("receive() ends its session in order when the caller leaves the iteration", async () => {
+  await using viewed = await startViewed();
+  const to = viewed.server.address;
+  const frames = [1, 2, 3].map((number) => ({ bytes: new Uint8Array(9), name: `${number}.bin` }));
+  await send(frames, { to, stream: "s", source: "a" });
+  const messages: string[] = [];
+  const onMessage = (direction: string, line: string) => void messages.push(direction + line);
+  for await (const { sequence } of receive("s", { from: to, onMessage })) {
+    if (sequence === 1) break;
+  }
+  // A session that waits for the frame is given up after a while, without this message.
+  expect(messages.at(-1)).toMatch(/^->DONE /);
 });
 
 test("receive() rejects with the error that onFrame throws", async () => {

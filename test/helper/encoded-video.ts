@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { AccessUnitSplitter } from "../../src/video/access-units.ts";
 import type { VideoCodec } from "../../src/video/nal-units.ts";
 import { ffmpeg } from "./ffmpeg.ts";
+import { temporaryFolder } from "./program.ts";
 
 const scene = "testsrc2=size=176x144:rate=30,noise=alls=20:allf=t";
 
@@ -32,7 +33,10 @@ export const encodings: Readonly<Record<string, readonly [VideoCodec, ...string[
   "4:2:2 with 10 bits": ["h264", "-bf", "0", "-pix_fmt", "yuv422p10le"],
 };
 
-/** Encodes a clip, with a key frame for each second of 30 pictures. */
+/** Pictures from one key frame to the next: a second. */
+export const groupLength = 30;
+
+/** Encodes a clip, with a key frame every `groupLength` pictures. */
 export async function encode(
   file: string,
   kind: keyof typeof encodings,
@@ -45,7 +49,7 @@ export async function encode(
     "-preset",
     "veryfast",
     "-g",
-    "30",
+    `${groupLength}`,
     "-sc_threshold",
     "0",
     "-frames:v",
@@ -89,7 +93,43 @@ export async function unitsOf(
   const [codec] = encodings[kind]!;
   const file = join(folder, `units-${Bun.hash(`${kind}${input?.join()}`)}.${codec}`);
   await encode(file, kind, pictures, input);
+  return splitUnits(await Bun.file(file).bytes(), codec);
+}
+
+function splitUnits(bytes: Uint8Array, codec: VideoCodec): Uint8Array[] {
   const splitter = new AccessUnitSplitter(codec, 1 << 24);
-  const units = [...splitter.push(await Bun.file(file).bytes()), ...splitter.end()];
+  const units = [...splitter.push(bytes), ...splitter.end()];
   return units.filter((unit): unit is Uint8Array => typeof unit !== "number");
+}
+
+/** A clip without B-frames. */
+export interface Clip {
+  readonly codec: VideoCodec;
+  /** Path of its file in Annex B. */
+  readonly path: string;
+  readonly bytes: Uint8Array;
+  readonly units: readonly Uint8Array[];
+}
+
+/** Encodes a clip of a moving picture, with a key frame every `groupLength` pictures. */
+export async function makeClip(
+  codec: VideoCodec,
+  pictures: number,
+  size = "160x120",
+): Promise<Clip> {
+  const path = join(temporaryFolder(), `clip.${codec}`);
+  const input = ["-f", "lavfi", "-i", `testsrc2=size=${size}:rate=30`];
+  await encode(path, codec === "h264" ? "main" : "H.265 main", pictures, input);
+  const bytes = await Bun.file(path).bytes();
+  return { codec, path, bytes, units: splitUnits(bytes, codec) };
+}
+
+/** Returns a clip of H.264 whose access units are `bytes` longer, by filler that decoders skip. */
+export function padded(clip: Clip, bytes: number): Clip {
+  const filler = Buffer.concat([
+    Buffer.from([0, 0, 0, 1, 0x0c]),
+    Buffer.alloc(bytes, 0xff),
+    Buffer.from([0x80]),
+  ]);
+  return { ...clip, units: clip.units.map((unit) => Buffer.concat([unit, filler])) };
 }

@@ -16,8 +16,10 @@ export interface Viewed {
   [Symbol.asyncDispose](): Promise<void>;
 }
 
-export async function startViewed(options: ServeOptions = {}): Promise<Viewed> {
-  const directory = join(temporaryFolder(), "store");
+export async function startViewed(
+  options: ServeOptions = {},
+  directory = join(temporaryFolder(), "store"),
+): Promise<Viewed> {
   const server = await serve(directory, {
     listen: "127.0.0.1:0",
     http: "127.0.0.1:0",

@@ -23,7 +23,7 @@ export class ReceiveOutput {
   readonly #stream: string;
   /** Undefined if frames are written to standard output. */
   readonly #directory: string | undefined;
-  /** Whether frames go into an MCAP file, which an interrupted run does not continue. */
+  /** Whether frames go into an MCAP file or a video, which an interrupted run does not continue. */
   readonly #isFile: boolean;
   readonly #progress: ProgressDisplay | undefined;
   readonly #messages: ConnectionMessages;
@@ -69,6 +69,11 @@ export class ReceiveOutput {
         const path = resolve(event.path);
         if (this.#isJson) printJson(this.#terminal, { type: "file", path });
         return this.#messages.print(`Written to ${path}`);
+      }
+      case "undecodable": {
+        const count = formatCount(event.frames, "frame");
+        if (this.#isJson) printJson(this.#terminal, event);
+        return this.#messages.warn(`${count} left out: no key frame came before them`);
       }
       case "progress":
         this.#sources = event.sources;

@@ -3,12 +3,16 @@ import { write, writev } from "node:fs";
 import { FramesError, systemCode, systemSentence } from "../../errors.ts";
 import type { ReceivedFrame } from "../../client/callback-sink.ts";
 import { formatPartHeader } from "../../source/live/part-header.ts";
+import { DecodableFilter } from "../../video/decodable.ts";
+import { codecOf } from "../../video/picture-head.ts";
 
 const stdoutFd = 1;
 
 export class StdoutFrames {
   readonly #isMultipart: boolean;
   readonly #closing = new AbortController();
+  /** Set for encoded video. A player can begin with a key frame only. */
+  #filter: DecodableFilter | undefined;
 
   /** @param isMultipart writes a header before each frame: source, number, time and length */
   constructor(isMultipart: boolean) {
@@ -20,12 +24,25 @@ export class StdoutFrames {
     return this.#closing.signal;
   }
 
+  /** Frames of encoded video that were not written, because no player could show them. */
+  get skipped(): number {
+    return this.#filter?.skipped ?? 0;
+  }
+
+  #isDecodable({ name, sequence, bytes }: ReceivedFrame): boolean {
+    const codec = codecOf(undefined, name);
+    if (codec === undefined || this.#isMultipart) return true;
+    this.#filter ??= new DecodableFilter(codec);
+    return this.#filter.accepts(sequence, bytes);
+  }
+
   /**
    * Writes a frame; resolves when the system has accepted all of it, or the pipe is closed.
    *
    * @throws {FramesError} `store` if it cannot be written
    */
   async write(frame: ReceivedFrame): Promise<void> {
+    if (!this.#isDecodable(frame)) return;
     const parts = this.#isMultipart
       ? [Buffer.from(formatPartHeader(frame)), frame.bytes, Buffer.from("\r\n")]
       : [frame.bytes];

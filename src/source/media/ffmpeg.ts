@@ -12,6 +12,15 @@ const maxMessageLength = 300;
 /** Messages older than this when ffmpeg ends are unrelated to its end, in milliseconds. */
 const maxMessageAgeMs = 15_000;
 
+/** Time in which ffmpeg must exit after its last data, such as the index of a file, in milliseconds. */
+const finishTimeoutMs = 600_000;
+
+/** Time in which ffmpeg must print its version, in milliseconds. */
+const versionTimeoutMs = 5000;
+
+/** Arguments for messages that `collectStderr` reads. */
+const quietArgs = ["-nostdin", "-nostats", "-hide_banner", "-loglevel", "level+warning"];
+
 /** Limit for the output of ffprobe. */
 const maxProbeOutputBytes = 4 << 20;
 
@@ -37,6 +46,8 @@ export interface FfmpegOptions {
   readonly script?: string | undefined;
   /** Called with each message of ffmpeg. */
   readonly onLog?: (sentence: string) => void;
+  /** Bytes for standard input, read as ffmpeg takes them. */
+  readonly input?: AsyncIterable<Uint8Array>;
 }
 
 /**
@@ -54,10 +65,10 @@ const teeOutput = "[f=framecrc:flush_packets=1]pipe:1|[f=rawvideo:flush_packets=
  */
 export async function* runFfmpeg(
   args: readonly string[],
-  { maxPacketBytes, stallTimeoutMs, signal, script, onLog }: FfmpegOptions,
+  { maxPacketBytes, stallTimeoutMs, signal, script, onLog, input }: FfmpegOptions,
 ): AsyncGenerator<Packet | LostPacket, FfmpegResult> {
-  const common = ["-nostdin", "-nostats", "-hide_banner", "-loglevel", "level+warning"];
-  const child = spawnProgram("ffmpeg", [...common, ...args, "-f", "tee", teeOutput], script);
+  const stdin = input === undefined ? toStdin(script) : "pipe";
+  const child = spawnProgram("ffmpeg", [...quietArgs, ...args, "-f", "tee", teeOutput], stdin);
   const reader = child.stdout.getReader();
   let hasStalled = false;
   let hasEnded = false;
@@ -71,6 +82,8 @@ export async function* runFfmpeg(
   };
   signal.addEventListener("abort", stop);
   if (signal.aborted) stop();
+  // A failure of the input ends ffmpeg, and then this generator.
+  if (input !== undefined) feed(child, input, undefined).catch(stop);
   try {
     const parser = new PacketParser(maxPacketBytes);
     for (;;) {
@@ -85,14 +98,80 @@ export async function* runFfmpeg(
     }
   } finally {
     signal.removeEventListener("abort", stop);
-    await waitForExit(child, stop, hasEnded ? stallTimeoutMs : 0);
+    await waitForExit(child, stop, hasEnded ? Math.min(stallTimeoutMs, finishTimeoutMs) : 0);
   }
   const { message: last, hasErrors } = await log;
-  let failure: string | undefined;
-  if (hasStalled) failure = `no data arrived for ${stallTimeoutMs / 1000} s`;
-  else if (child.signalCode !== null) failure = `ffmpeg was stopped by ${child.signalCode}`;
-  else if (child.exitCode !== 0) failure = `ffmpeg failed with exit code ${child.exitCode}`;
+  const failure = hasStalled ? `no data arrived for ${stallTimeoutMs / 1000} s` : failureOf(child);
   return { failure, message: last, hasErrors };
+}
+
+/**
+ * Runs ffmpeg with an output that the arguments name. The process has exited when this returns.
+ *
+ * @param input bytes for standard input, read as ffmpeg takes them. If it fails, ffmpeg is stopped.
+ * @param stallTimeoutMs milliseconds without taking input after which ffmpeg counts as stalled
+ * @throws {FramesError} `missing` if ffmpeg is not installed; what `input` throws
+ */
+export async function feedFfmpeg(
+  args: readonly string[],
+  input: AsyncIterable<Uint8Array>,
+  stallTimeoutMs: number,
+): Promise<FfmpegResult> {
+  const child = spawnProgram("ffmpeg", [...quietArgs, ...args], "pipe");
+  const log = collectStderr(child.stderr, () => false, false);
+  const stop = () => child.kill();
+  let hasStalled = false;
+  const onStall = () => {
+    hasStalled = true;
+    void waitForExit(child, stop);
+  };
+  let isFed = false;
+  try {
+    await feed(child, input, { stallTimeoutMs, onStall });
+    isFed = true;
+  } finally {
+    // After its input ffmpeg writes the index of the file.
+    await waitForExit(child, stop, isFed ? finishTimeoutMs : 0);
+  }
+  const { message: last, hasErrors } = await log;
+  const stalled = `ffmpeg took no data for ${stallTimeoutMs / 1000} s`;
+  return { failure: hasStalled ? stalled : failureOf(child), message: last, hasErrors };
+}
+
+/**
+ * Passes bytes to a program until they end or the program exits.
+ *
+ * @param stall how long the program may take no bytes, and what is called then
+ */
+async function feed(
+  child: Child,
+  input: AsyncIterable<Uint8Array>,
+  stall: { readonly stallTimeoutMs: number; readonly onStall: () => void } | undefined,
+): Promise<void> {
+  const stdin = child.stdin as Bun.FileSink;
+  let hasExited = false;
+  const exited = child.exited.then(() => void (hasExited = true));
+  try {
+    for await (const bytes of input) {
+      const timer = stall && setTimeout(stall.onStall, stall.stallTimeoutMs);
+      // The exit status says why it takes no more.
+      const written = writeAll(stdin, bytes).catch(() => exited);
+      await Promise.race([written, exited]).finally(() => clearTimeout(timer));
+      if (hasExited) break;
+    }
+  } finally {
+    await Promise.resolve(stdin.end()).catch(() => {});
+  }
+}
+
+async function writeAll(stdin: Bun.FileSink, bytes: Uint8Array): Promise<void> {
+  await stdin.write(bytes);
+  await stdin.flush();
+}
+
+function failureOf({ signalCode, exitCode }: Child): string | undefined {
+  if (signalCode !== null) return `ffmpeg was stopped by ${signalCode}`;
+  return exitCode === 0 ? undefined : `ffmpeg failed with exit code ${exitCode}`;
 }
 
 /** Options of `runFfprobe`. */
@@ -116,7 +195,7 @@ export async function runFfprobe(
   { timeoutMs, signal, script }: FfprobeOptions,
 ): Promise<unknown> {
   const common = ["-hide_banner", "-loglevel", "level+error", "-of", "json"];
-  const child = spawnProgram("ffprobe", [...common, ...args], script);
+  const child = spawnProgram("ffprobe", [...common, ...args], toStdin(script));
   let hasTimedOut = false;
   const log = collectStderr(child.stderr, () => hasTimedOut, script !== undefined);
   const stop = (): void => child.kill();
@@ -146,26 +225,55 @@ export async function runFfprobe(
   return JSON.parse(text);
 }
 
-type Child = Bun.Subprocess<"ignore" | Uint8Array, "pipe", "pipe">;
+/**
+ * Returns whether ffmpeg is older than 5.1, which renamed the option that disables frame duplication.
+ *
+ * @param version as `ffmpeg -version` and ffprobe print it
+ */
+export function isOldVersion(version: string): boolean {
+  const [, major, minor] = /^n?(\d+)\.(\d+)/.exec(version) ?? [];
+  return major !== undefined && Number(major) * 100 + Number(minor) < 501;
+}
 
-/** @param script text for standard input */
-function spawnProgram(
-  program: "ffmpeg" | "ffprobe",
-  args: readonly string[],
-  script: string | undefined,
-): Child {
+/**
+ * Returns the version of ffmpeg.
+ *
+ * @throws {FramesError} `missing` if ffmpeg is not installed
+ */
+export async function ffmpegVersion(): Promise<string> {
+  const child = spawnProgram("ffmpeg", ["-version"], "ignore");
+  const timer = setTimeout(() => child.kill("SIGKILL"), versionTimeoutMs);
+  const text = await readText(child.stdout, maxProbeOutputBytes).finally(() => clearTimeout(timer));
+  return /^ffmpeg version (\S+)/.exec(text)?.[1] ?? "";
+}
+
+type Stdin = "ignore" | "pipe" | Uint8Array;
+type Child = Bun.Subprocess<Stdin, "pipe", "pipe">;
+
+function toStdin(script: string | undefined): Stdin {
+  return script === undefined ? "ignore" : Buffer.from(script);
+}
+
+/**
+ * Returns the path of a program.
+ *
+ * @param purpose what it is needed for, such as `read videos`
+ * @throws {FramesError} `missing` if it is not installed
+ */
+export function findProgram(program: "ffmpeg" | "ffprobe", purpose: string): string {
   const path = Bun.which(program, { PATH: process.env["PATH"] ?? "" });
-  if (path === null) {
-    throw new FramesError(
-      "missing",
-      `Cannot read videos, cameras and URLs: ${program} is not installed; install ffmpeg 4.4 or later`,
-    );
-  }
+  if (path !== null) return path;
+  const what = `${program} is not installed; install ffmpeg 4.4 or later`;
+  throw new FramesError("missing", `Cannot ${purpose}: ${what}`);
+}
+
+function spawnProgram(program: "ffmpeg" | "ffprobe", args: readonly string[], stdin: Stdin): Child {
+  const path = findProgram(program, "read videos, cameras and URLs");
   const env: Record<string, string | undefined> = { ...process.env, AV_LOG_FORCE_NOCOLOR: "1" };
   // FFREPORT would make ffmpeg write a log file. It needs no secrets of this process.
   for (const name of ["FFREPORT", "AV_LOG_FORCE_COLOR", ...secretVariables]) delete env[name];
   return Bun.spawn([path, ...args], {
-    stdin: script === undefined ? "ignore" : Buffer.from(script),
+    stdin,
     stdout: "pipe",
     stderr: "pipe",
     env,

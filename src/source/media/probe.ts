@@ -1,6 +1,6 @@
 /** Uses ffprobe to find the video in a file, URL or device. */
 import { FramesError } from "../../errors.ts";
-import { type FfprobeOptions, runFfprobe } from "./ffmpeg.ts";
+import { type FfprobeOptions, isOldVersion, runFfprobe } from "./ffmpeg.ts";
 
 /** Properties of an input's video. */
 export interface VideoInfo {
@@ -80,7 +80,6 @@ function toVideoInfo(output: unknown, stream: unknown, name: string): VideoInfo 
   const duration = getNumber(format, "duration");
   const creationTime = getText(getField(format, "tags"), "creation_time");
   const version = getText(getField(output, "program_version"), "version") ?? "";
-  const [, major, minor] = /^n?(\d+)\.(\d+)/.exec(version) ?? [];
   return {
     container: getText(format, "format_name") ?? "",
     codec: getText(stream, "codec_name") ?? "unknown",
@@ -99,7 +98,7 @@ function toVideoInfo(output: unknown, stream: unknown, name: string): VideoInfo 
     createdAt: parseCreationTime(
       creationTime ?? getText(getField(stream, "tags"), "creation_time"),
     ),
-    isOldFfmpeg: major !== undefined && Number(major) * 100 + Number(minor) < 501,
+    isOldFfmpeg: isOldVersion(version),
   };
 }
 
