@@ -27,8 +27,8 @@ export interface RecordedFrame {
   readonly raw?: RawShape | undefined;
   /** Default: by the extension of the name. */
   readonly mediaType?: string | undefined;
-  /** Whether a picture of encoded video can be decoded alone. */
-  readonly isKeyFrame?: boolean | undefined;
+  /** Whether a decoder can begin with it, if it is a picture of encoded video. */
+  readonly isKey?: boolean | undefined;
 }
 
 /** A message without the bytes of its picture. */
@@ -112,7 +112,7 @@ export function encodeFrame(frame: RecordedFrame): FrameMessage | undefined {
     .integer(ExtraField.received, frame.received ?? 0)
     .sint64(ExtraField.captured, captured)
     .string(ExtraField.rawShape, raw === undefined ? "" : formatShape(raw))
-    .bool(ExtraField.isKeyFrame, frame.isKeyFrame ?? false);
+    .bool(ExtraField.isKeyFrame, frame.isKey ?? false);
   if (size > 0) writer.lengthPrefix(number.get("data")!, size);
   if (writer.length + size > maxMessageBytes) return undefined;
   return { schema, head: writer.finish(), crcPosition };

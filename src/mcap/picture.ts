@@ -136,7 +136,7 @@ function pictureOf(fields: ImageFields): MessagePicture {
   }
   if (data === undefined || data.length === 0) throw unreadable(unknownMessage);
   if (encoding !== undefined) return { ...common, extension: "raw", ...rawPicture(fields, data) };
-  const extension = detectExtension(data) ?? extensionOf(fields.format ?? "");
+  const extension = detectExtension(data, fields.format ?? "");
   return { ...common, raw: undefined, extension, data, padding: undefined };
 }
 
@@ -221,9 +221,12 @@ const signatures: readonly (readonly [signature: RegExp, extension: string])[] =
   [/^00000001|^000001/, "h264"],
 ];
 
-function detectExtension(data: Region): string | undefined {
+function detectExtension(data: Region, format: string): string {
+  const named = extensionOf(format);
   const start = readRegion({ ...data, length: Math.min(12, data.length) }).toHex();
-  return signatures.find(([signature]) => signature.test(start))?.[1];
+  const found = signatures.find(([signature]) => signature.test(start))?.[1];
+  // H.265 begins like H.264, so that only the format tells them apart.
+  return found === undefined || (found === "h264" && named === "h265") ? named : found;
 }
 
 /** Returns an extension from a format such as `jpeg` or ROS' `rgb8; jpeg compressed bgr8`. */

@@ -31,11 +31,15 @@ import { magic, Opcode, RecordWriter } from "../../src/mcap/records.ts";
 import { readSummary } from "../../src/mcap/summary.ts";
 import { JournalReader } from "../../src/store/journal/journal-reader.ts";
 import { expectCode, journal, type Json } from "../helper/delivery.ts";
+import { AccessUnitSplitter } from "../../src/video/access-units.ts";
+import { isParameterSet, isSlice, nalUnits } from "../../src/video/nal-units.ts";
+import { groupLength, makeClip } from "../helper/encoded-video.ts";
+import { needs as needsFfmpeg } from "../helper/ffmpeg.ts";
 import { bringPackages, mcapPackages } from "../helper/npm-packages.ts";
 import { jsonLines, run, temporaryFolder } from "../helper/program.ts";
 import { startRelay } from "../helper/relay.ts";
 import { until } from "../helper/time.ts";
-import { CoreOutput, noise, testFrame, writeFrames } from "../mcap/files.ts";
+import { CoreOutput, noise, readable, testFrame, writeFrames } from "../mcap/files.ts";
 
 const { load, needs } = bringPackages(mcapPackages);
 
@@ -67,8 +71,8 @@ async function start(): Promise<Started> {
       const found = reader.allAfter(0, 1e6).filter((row) => row.stream === stream);
       reader.close();
       return found
-        .map(({ source, name, sequence, captured, size, crc32, metadata, raw }) => {
-          return { source, name, seq: sequence, captured, size, crc32, metadata, raw };
+        .map(({ source, name, sequence, captured, size, crc32, metadata, raw, isKey }) => {
+          return { source, name, seq: sequence, captured, size, crc32, metadata, raw, isKey };
         })
         .toSorted((a, b) => (a.source < b.source ? -1 : a.source > b.source ? 1 : a.seq - b.seq));
     },
@@ -171,13 +175,7 @@ describe("a stream out and in again", () => {
     const address = `http://${at.server.http}/api/streams/run/export.mcap`;
     const { McapIndexedReader } = load("@mcap/core");
     for (const bytes of [readFileSync(file), await (await fetch(address)).bytes()]) {
-      const reader = await McapIndexedReader.Initialize({
-        readable: {
-          size: async () => BigInt(bytes.length),
-          read: async (offset: bigint, length: bigint) =>
-            bytes.subarray(Number(offset), Number(offset + length)),
-        },
-      });
+      const reader = await McapIndexedReader.Initialize({ readable: readable(bytes) });
       let last = 0n;
       let count = 0;
       for await (const message of reader.readMessages({ validateCrcs: true })) {
@@ -188,6 +186,53 @@ describe("a stream out and in again", () => {
       expect(count).toBe(97);
     }
   });
+
+  for (const codec of ["h264", "h265"] as const) {
+    test(`${needs || needsFfmpeg}${codec} is exported as CompressedVideo, one picture a message, and comes back with equal bytes`, async () => {
+      if (load === undefined || needsFfmpeg !== "") return;
+      await using at = await start();
+      const clip = await makeClip(codec, 2 * groupLength + 1);
+      const folder = join(at.folder, "run/cam");
+      mkdirSync(folder, { recursive: true });
+      for (const [index, unit] of clip.units.entries()) {
+        writeFileSync(join(folder, `${index + 1}.${codec}`), unit);
+      }
+      await at.send(join(at.folder, "run"));
+      const file = join(at.folder, "run.mcap");
+      await receive("run", { from: at.server.address, file });
+      const address = `http://${at.server.http}/api/streams/run/export.mcap`;
+      const { McapIndexedReader } = load("@mcap/core");
+      const { Root } = load("protobufjs");
+      const { FileDescriptorSet } = load("protobufjs/ext/descriptor");
+      for (const bytes of [readFileSync(file), await (await fetch(address)).bytes()]) {
+        const reader = await McapIndexedReader.Initialize({ readable: readable(bytes) });
+        const [schema] = [...reader.schemasById.values()];
+        expect(schema.name).toBe("foxglove.CompressedVideo");
+        const root = Root.fromDescriptor(FileDescriptorSet.decode(schema.data)).resolveAll();
+        const type = root.lookupType(schema.name);
+        const messages: any[] = [];
+        for await (const { data } of reader.readMessages({ validateCrcs: true })) {
+          messages.push(type.decode(data));
+        }
+        expect(messages.length).toBe(clip.units.length);
+        for (const [index, { data, format, is_key_frame, isKeyFrame }] of messages.entries()) {
+          expect(format).toBe(codec);
+          expect(Buffer.compare(data, clip.units[index]!)).toBe(0);
+          const isKey = index % groupLength === 0;
+          expect([index, is_key_frame ?? isKeyFrame]).toEqual([index, isKey]);
+          // Each message has one picture, and key frames have their parameter sets.
+          const types = [...nalUnits(data, codec)].map((unit) => unit.type);
+          expect(types.some((one) => isSlice(one, codec))).toBe(true);
+          expect(types.some((one) => isParameterSet(one, codec))).toBe(isKey);
+          const splitter = new AccessUnitSplitter(codec, data.length);
+          expect([...splitter.push(data), ...splitter.end()].length).toBe(1);
+        }
+      }
+      await at.send(file, { stream: "again" });
+      expect(at.rows("again")).toEqual(at.rows("run"));
+      expect(at.rows("again").filter(({ isKey }) => isKey === true).length).toBe(3);
+    });
+  }
 
   test("frames of several sessions are numbered again in the order of the file, and that is said", async () => {
     await using at = await start();

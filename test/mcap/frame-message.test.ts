@@ -80,7 +80,10 @@ test("the schema is Foxglove's where the bytes fit one, and otherwise ours", () 
   for (const name of ["a.pgm", "a.bmp", "a.tiff", "a.txt", "a", "a.mp4"]) {
     expect([name, schemaOf({ name })]).toEqual([name, "frames.Frame"]);
   }
-  expect(schemaOf({ mediaType: "video/h264", isKeyFrame: true })).toBe("foxglove.CompressedVideo");
+  for (const name of ["a.h264", "a.h265"]) {
+    expect([name, schemaOf({ name })]).toEqual([name, "foxglove.CompressedVideo"]);
+  }
+  expect(schemaOf({ mediaType: "video/h264", isKey: true })).toBe("foxglove.CompressedVideo");
   const raw = (format: string, size: number) =>
     schemaOf({ size, raw: { width: 3, height: 2, format } });
   expect(raw("gray16le", 12)).toBe("foxglove.RawImage");

@@ -187,7 +187,10 @@ test("the extension follows from the first bytes, and only then from the format"
   expect(extension("89504e470d0a1a0a", "")).toBe("png");
   expect(extension("524946460000000057454250", "")).toBe("webp");
   expect(extension("0000001c6674797061766966", "")).toBe("avif");
-  expect(extension("0000000165", "h265")).toBe("h264");
+  expect(extension("0000000165", "")).toBe("h264");
+  expect(extension("0000000165", "h264")).toBe("h264");
+  // H.265 has the same start code.
+  expect(extension("0000000126", "h265")).toBe("h265");
   expect(extension("aa", "rgb8; jpeg compressed bgr8")).toBe("jpg");
   expect(extension("aa", "16UC1; compressedDepth png")).toBe("bin");
   expect(extension("aa", "../../etc")).toBe("bin");
