@@ -10,6 +10,7 @@ import { Converter } from "./picture/converter.ts";
 import { NewestFrameCache } from "./picture/newest-frames.ts";
 import type { LiveSources } from "./live/live-sources.ts";
 import { JpegCache } from "./picture/jpeg-cache.ts";
+import { VideoDecoders } from "./picture/video-decoder.ts";
 import { StatusReporter } from "./live/status.ts";
 
 /** What the HTTP server needs to know of the server it belongs to. */
@@ -39,6 +40,7 @@ export class HttpContext {
   readonly gapIndex: GapIndex;
   readonly newestFrames: NewestFrameCache;
   readonly jpegCache: JpegCache;
+  readonly videoDecoders: VideoDecoders;
   readonly status: StatusReporter;
   readonly #totals: SourceTotals;
   #isClosed = false;
@@ -61,6 +63,7 @@ export class HttpContext {
       new Converter(server.createConverterWorker),
       liveSources,
     );
+    this.videoDecoders = new VideoDecoders(this);
     this.status = new StatusReporter(liveSources, this.#totals, contents, () => server.connections);
   }
 
@@ -112,6 +115,7 @@ export class HttpContext {
     this.contents.setJournalListener(undefined);
     this.newestFrames.close();
     this.jpegCache.close();
+    this.videoDecoders.close();
     this.status.close();
     this.reader.close();
   }

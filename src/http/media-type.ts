@@ -3,17 +3,17 @@ import { binaryType, mediaTypeOf } from "../common/media-types.ts";
 import type { RawShape } from "../frame.ts";
 
 /**
- * Returns the media type by extension. Only images have one, because browsers may run other types as
- * code: raw frames and the rest are `binaryType`.
+ * Returns the media type by extension. Only images and encoded video have one, because browsers may
+ * run other types as code: raw frames and the rest are `binaryType`.
  */
 export function mediaType(name: string, raw: RawShape | undefined): string {
   const type = raw === undefined ? mediaTypeOf(name) : binaryType;
-  return type.startsWith("image/") ? type : binaryType;
+  return /^(?:image|video)\//.test(type) ? type : binaryType;
 }
 
 /** Returns the Content-Disposition value. Browsers show images and save everything else. */
 export function contentDisposition(name: string, type: string): string {
-  const kind = type === binaryType ? "attachment" : "inline";
+  const kind = type.startsWith("image/") ? "inline" : "attachment";
   // RFC 8187 requires encoding these characters too, which encodeURIComponent leaves as they are.
   const encoded = encodeURIComponent(name).replace(
     /['()*!]/g,

@@ -12,7 +12,14 @@ const maxStreamClients = 256;
 const reservedBytesPerClient = 256 << 10;
 const sharedBytes = 32 << 20;
 
-export const streamClientKinds = ["events", "export", "foxglove", "mjpeg", "page"] as const;
+export const streamClientKinds = [
+  "events",
+  "export",
+  "foxglove",
+  "mjpeg",
+  "page",
+  "video",
+] as const;
 
 /** Transport of a streaming client; `page` and `foxglove` are WebSockets. */
 export type StreamClientKind = (typeof streamClientKinds)[number];

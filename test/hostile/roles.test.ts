@@ -490,6 +490,14 @@ function below(path: (stream: string) => string, sees = ""): [string, Row][] {
   ];
 }
 
+/** Rows of an address that needs pictures or video, which the owner's frames are not. */
+function unfit(name: string): [string, Row][] {
+  return [
+    [`/streams/in-1/sources/a/${name}`, row("415", closed)],
+    [`/streams/out-1/sources/a/${name}`, row("415", { ...outOf, all: "415", keyless: "415" })],
+  ];
+}
+
 /** Rows of every route, by the names that the code gives them. */
 const routes: Readonly<Record<string, [path: string, expected: Row][]>> = {
   "/healthz": [["/healthz", open]],
@@ -508,11 +516,10 @@ const routes: Readonly<Record<string, [path: string, expected: Row][]>> = {
   "/api/streams/S/gaps": below((stream) => `/api/streams/${stream}/gaps`),
   "/api/streams/S/export.mcap": below((stream) => `/api/streams/${stream}/export.mcap`, "stream"),
   "/streams/S/sources/X/latest": below((stream) => `/streams/${stream}/sources/a/latest`),
-  "/streams/S/sources/X/latest.mjpeg": [
-    // These frames are no pictures.
-    ["/streams/in-1/sources/a/latest.mjpeg", row("415", closed)],
-    ["/streams/out-1/sources/a/latest.mjpeg", row("415", { ...outOf, all: "415", keyless: "415" })],
-  ],
+  "/streams/S/sources/X/latest.jpg": unfit("latest.jpg"),
+  "/streams/S/sources/X/latest.mjpeg": unfit("latest.mjpeg"),
+  "/streams/S/sources/X/latest.h264": unfit("latest.h264"),
+  "/streams/S/sources/X/latest.h265": unfit("latest.h265"),
   "/streams/S/sources/X/frames/N": below((stream) => `/streams/${stream}/sources/a/frames/1.png`),
   "/streams/S/sources/X/numbers/N": below((stream) => {
     return `/streams/${stream}/sources/a/numbers/1?session=${pastSession}`;

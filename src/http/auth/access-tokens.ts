@@ -111,11 +111,20 @@ export function latestPath(
   return `/streams/${encodeURIComponent(stream)}/sources/${parts}/${endpoint}`;
 }
 
+/** Last part of the addresses of a source's newest frames. */
+const newestPaths: ReadonlySet<string | undefined> = new Set([
+  "latest",
+  "latest.jpg",
+  "latest.mjpeg",
+  "latest.h264",
+  "latest.h265",
+]);
+
 /** Path of Foxglove's WebSocket. A page of another site may open it with a token. */
 export const foxglovePath = "/foxglove";
 
 /**
- * Returns whether the token may read `path`: the latest frame or MJPEG of its source, or
+ * Returns whether the token may read `path`: the newest frames of its source, or
  * `/metrics`; without a source, `/foxglove`.
  */
 export function isAllowedByToken(path: string, { stream, source }: AccessToken): boolean {
@@ -124,9 +133,8 @@ export function isAllowedByToken(path: string, { stream, source }: AccessToken):
   const expected = ["", "streams", stream, "sources", ...source.split("/")];
   const parts = path.split("/").map(decodePart);
   const last = parts.pop();
-  const isLatest = last === "latest" || last === "latest.mjpeg";
   return (
-    isLatest &&
+    newestPaths.has(last) &&
     parts.length === expected.length &&
     parts.every((part, index) => part === expected[index])
   );

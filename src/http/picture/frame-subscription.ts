@@ -1,8 +1,15 @@
-/** Sends the newest frames of one source to one streaming client. */
+/** Sends the newest frames of one source, or all pictures of a video, to one streaming client. */
 import type { LiveSources } from "../live/live-sources.ts";
 import type { SourceStats } from "../live/source-stats.ts";
 import type { StreamClient } from "../stream-clients.ts";
 import type { CachedFrame, NewestFrameCache } from "./newest-frames.ts";
+import {
+  type FollowedPicture,
+  newestOf,
+  VideoFollower,
+  type VideoStore,
+} from "./video-follower.ts";
+import type { VideoCodec } from "../../video/nal-units.ts";
 
 /** Limit of unread bytes per client. Above it nothing is sent. */
 const maxBufferedBytes = 4 << 20;
@@ -11,12 +18,21 @@ const maxBufferedBytes = 4 << 20;
 export interface FrameTarget {
   readonly client: StreamClient;
   /** Returns whether the client takes the next frame now. */
-  isReady(): boolean;
+  readonly isReady: () => boolean;
   /** @param skipped frames that arrived after the previous one and are not sent */
-  send(cached: CachedFrame, skipped: number): void;
+  readonly send: (cached: CachedFrame, skipped: number) => void;
 }
 
-export class FrameSubscription {
+/** A source that a client watches. */
+export interface SourceSubscription {
+  readonly stats: SourceStats;
+  /** Sends the next frame, unless there is none or the client is not ready. */
+  send(): Promise<void>;
+  close(): void;
+}
+
+/** Sends the newest frame, whichever it is. */
+export class FrameSubscription implements SourceSubscription {
   readonly stats: SourceStats;
   readonly #newestFrames: NewestFrameCache;
   readonly #target: FrameTarget;
@@ -66,6 +82,55 @@ export class FrameSubscription {
   #hasRoomFor(bytes: number): boolean {
     const { client } = this.#target;
     return client.bufferedBytes() <= maxBufferedBytes && client.hasRoomFor(bytes);
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    this.#unsubscribe();
+  }
+}
+
+/** Sends the pictures of a video one after the other, from a key frame on. */
+export class VideoSubscription implements SourceSubscription {
+  readonly stats: SourceStats;
+  readonly #follower: VideoFollower;
+  readonly #target: FrameTarget;
+  readonly #unsubscribe: () => void;
+  /** A picture for which the client had no room. */
+  #waiting: FollowedPicture | undefined;
+  #isReading = false;
+  #isClosed = false;
+
+  constructor(stats: SourceStats, codec: VideoCodec, store: VideoStore, target: FrameTarget) {
+    this.stats = stats;
+    this.#follower = new VideoFollower(store, stats, codec);
+    this.#target = target;
+    this.#unsubscribe = store.liveSources.subscribe(stats, () => void this.send());
+  }
+
+  async send(): Promise<void> {
+    if (this.#isReading) return;
+    this.#isReading = true;
+    try {
+      while (await this.#sendNext());
+    } finally {
+      this.#isReading = false;
+    }
+  }
+
+  /** Returns whether a picture was sent, so that the next one can be tried. */
+  async #sendNext(): Promise<boolean> {
+    const { client, isReady, send } = this.#target;
+    if (this.#isClosed || !isReady()) return false;
+    this.#waiting ??= await this.#follower.next();
+    const picture = this.#waiting;
+    if (picture === undefined || this.#isClosed || !isReady()) return false;
+    const { record, bytes, skipped } = picture;
+    if (!client.hasRoomFor(bytes.length)) return false;
+    this.#waiting = undefined;
+    client.countDropped(skipped);
+    send({ newest: newestOf(record), bytes, serial: 0 }, skipped);
+    return true;
   }
 
   close(): void {

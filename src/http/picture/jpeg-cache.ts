@@ -27,6 +27,9 @@ export const boundaryLine = `--${mjpegBoundary}\r\n`;
 export interface MjpegPart {
   /** Headers, JPEG and the following boundary. */
   readonly bytes: Uint8Array<ArrayBuffer>;
+  /** The JPEG alone, a part of `bytes`. */
+  readonly jpeg: Uint8Array<ArrayBuffer>;
+  readonly newest: NewestFrame;
   /** Value of the source's frame count at this frame. */
   readonly serial: number;
 }
@@ -212,5 +215,6 @@ export function encodePart(
   bytes.set(head);
   bytes.set(jpeg, head.length);
   bytes.set(tail, head.length + jpeg.length);
-  return { bytes, serial: cached.serial };
+  const whole = bytes.subarray(head.length, head.length + jpeg.length);
+  return { bytes, jpeg: whole, newest: cached.newest, serial: cached.serial };
 }

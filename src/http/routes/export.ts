@@ -74,6 +74,8 @@ class ExportBody implements BodySource {
   readonly #req: Pick<RouteRequest, "principal" | "run">;
   readonly #writer: McapWriter;
   readonly #parts = this.#write();
+  /** Sources that have begun. With `from`, encoded video begins with the key frame before. */
+  readonly #begunSources = new Set<string>();
   readonly #missing: Record<string, string> = {};
   #missingCount = 0;
   #pending: Uint8Array[] = [];
@@ -136,7 +138,7 @@ class ExportBody implements BodySource {
     return undefined;
   }
 
-  /** Returns the rows that were in the journal at the start. */
+  /** Returns the selected rows that were in the journal at the start, and what they need. */
   async *#records(): AsyncGenerator<FrameRecord, undefined> {
     const { reader } = this.#context;
     const { principal, run } = this.#req;
@@ -146,13 +148,28 @@ class ExportBody implements BodySource {
       const upTo = Math.min(position + idBatchSize, last);
       const from = position;
       const rows = await run(() => reader.between(selection, from, upTo, rowBatchSize));
-      for (const row of rows) if (principal.canRead(row.stream, row.source)) yield row;
+      for (const row of rows) {
+        if (!principal.canRead(row.stream, row.source)) continue;
+        if (selection.since !== undefined && row.isKey !== undefined)
+          yield* await this.#leadIn(row);
+        yield row;
+      }
       if (this.#isClosed) return undefined;
       if (rows.length === rowBatchSize) position = rows.at(-1)!.id;
       // After deletions there may be millions of ids without a row.
       else position = Math.max(upTo, ((await run(() => reader.nextId(upTo))) ?? last + 1) - 1);
     }
     return undefined;
+  }
+
+  /** Returns the pictures before `from` that the first picture of a source needs. */
+  async #leadIn(row: FrameRecord): Promise<readonly FrameRecord[]> {
+    if (this.#begunSources.has(row.source)) return [];
+    this.#begunSources.add(row.source);
+    const group = await this.#req.run(() => this.#context.reader.decodableUpTo(row));
+    const { since } = this.#selection;
+    // With too many of them, a player has to wait for the next key frame.
+    return group?.filter(({ id, captured }) => id < row.id && captured < since!) ?? [];
   }
 
   /** Returns the bytes of a stored frame; undefined if it is gone. */

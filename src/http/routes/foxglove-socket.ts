@@ -1,13 +1,20 @@
 /**
  * `/foxglove`: Foxglove's WebSocket protocol. Each live source is a channel with the messages of
- * MCAP files. A slow client gets the newest frame of each source when its buffer is empty.
+ * MCAP files. A slow client gets the newest frame of each source when its buffer is empty. Of a video
+ * it gets all pictures, as far as it can be decoded.
  */
 import type { ServerWebSocket } from "bun";
 import { encodeFrame, schemaOf } from "../../mcap/frame-message.ts";
 import { schemaData, type SchemaName } from "../../mcap/schemas.ts";
 import type { HttpContext } from "../context.ts";
 import type { SourceStats } from "../live/source-stats.ts";
-import { FrameSubscription } from "../picture/frame-subscription.ts";
+import {
+  FrameSubscription,
+  type FrameTarget,
+  type SourceSubscription,
+  VideoSubscription,
+} from "../picture/frame-subscription.ts";
+import { newestCodec } from "../picture/video-follower.ts";
 import type { CachedFrame } from "../picture/newest-frames.ts";
 import type { RouteRequest, SocketHandler } from "../request.ts";
 import { toJson } from "../responses.ts";
@@ -51,7 +58,7 @@ interface Channel {
 
 interface Subscription {
   readonly channel: Channel;
-  readonly frames: FrameSubscription;
+  readonly frames: SourceSubscription;
 }
 
 export class FoxgloveSocket implements SocketHandler {
@@ -205,7 +212,8 @@ export class FoxgloveSocket implements SocketHandler {
   }
 
   #open(id: number, channel: Channel): void {
-    const frames = new FrameSubscription(channel.stats, this.#context, {
+    const { stats } = channel;
+    const target: FrameTarget = {
       client: this.#client,
       isReady: () => !this.#isUpdateDue && this.#client.bufferedBytes() === 0,
       send: (cached) => {
@@ -214,7 +222,12 @@ export class FoxgloveSocket implements SocketHandler {
         this.#subscriptions.delete(id);
         this.#subscriptions.set(id, subscription);
       },
-    });
+    };
+    const codec = newestCodec(this.#context, stats.stream, stats.source, stats);
+    const frames =
+      codec === undefined
+        ? new FrameSubscription(stats, this.#context, target)
+        : new VideoSubscription(stats, codec, this.#context, target);
     const subscription = { channel, frames };
     this.#subscriptions.set(id, subscription);
   }

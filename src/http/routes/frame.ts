@@ -31,7 +31,7 @@ const idleTimeoutSeconds = 120;
 export interface ServedFrame {
   readonly stream: string;
   readonly source: string;
-  readonly frame: Pick<FrameDescription, "name" | "sequence" | "captured" | "size">;
+  readonly frame: Pick<FrameDescription, "name" | "sequence" | "captured" | "size" | "isKey">;
   readonly crc32: number;
   readonly raw: RawShape | undefined;
 }
@@ -110,6 +110,7 @@ function frameHeaders({ frame, crc32: crc, raw }: ServedFrame): Record<string, s
     "Content-Disposition": contentDisposition(frame.name, type),
     "X-Sequence": String(frame.sequence),
     "X-Timestamp": toDecimalSeconds(frame.captured),
+    ...(frame.isKey === undefined ? {} : { "X-Key": String(frame.isKey) }),
     ETag: `"${crc.toString(16).padStart(8, "0")}-${frame.size}"`,
     "Accept-Ranges": "bytes",
     // A later frame may replace this one under the same name.

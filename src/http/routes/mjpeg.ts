@@ -1,5 +1,6 @@
 /**
- * `latest.mjpeg`: streams a source as MJPEG. A slow client skips frames and gets the newest one.
+ * `latest.mjpeg` streams a source as MJPEG, and `latest.jpg` is its newest frame as JPEG. A slow client
+ * skips frames and gets the newest one.
  */
 import { FramesError } from "../../errors.ts";
 import { notFound, errorResponse } from "../responses.ts";
@@ -8,10 +9,18 @@ import type { HttpContext } from "../context.ts";
 import { maxLiveFrameBytes } from "../picture/newest-frames.ts";
 import type { SourceStats } from "../live/source-stats.ts";
 import { createBody, type BodySource } from "../stream-body.ts";
-import { mjpegBoundary, boundaryLine, encodePart, type JpegCache } from "../picture/jpeg-cache.ts";
+import {
+  mjpegBoundary,
+  boundaryLine,
+  encodePart,
+  type JpegCache,
+  type MjpegPart,
+} from "../picture/jpeg-cache.ts";
+import { newestCodec, newestOf } from "../picture/video-follower.ts";
+import { jpegOfVideo, jpegResponse, mjpegOfVideo } from "./decoded-video.ts";
 import type { StreamClient } from "../stream-clients.ts";
 
-const headers = {
+const mjpegHeaders = {
   "Content-Type": `multipart/x-mixed-replace; boundary=${mjpegBoundary}`,
   // Keeps nginx from buffering the stream.
   "X-Accel-Buffering": "no",
@@ -29,48 +38,70 @@ export async function handleMjpeg(
 ): Promise<Response> {
   const { liveSources, jpegCache } = context;
   const stats = liveSources.get(stream, source);
+  const codec = newestCodec(context, stream, source, stats);
+  if (codec !== undefined) {
+    const viewed = liveSources.getOrCreate(stream, source);
+    return await mjpegOfVideo(req, context, viewed, codec, mjpegHeaders);
+  }
   const { keyId } = req.principal;
-  const firstPart = await createFirstPart(context, keyId, stream, source, stats);
-  if (firstPart instanceof FramesError)
-    return errorResponse(415, firstPart.code, firstPart.message);
-  if (req.request.method === "HEAD") return new Response(null, { headers });
+  const shown = await newestPart(context, keyId, stream, source, stats);
+  if (shown instanceof FramesError) return errorResponse(415, shown.code, shown.message);
+  // Of a live source this only checks that frames can be converted. `MjpegBody` makes its own parts.
+  const firstPart = stats?.newest === undefined ? shown?.bytes : undefined;
+  if (req.request.method === "HEAD") return new Response(null, { headers: mjpegHeaders });
   const client = req.clients.add("mjpeg", req.principal);
   const hasRoom = firstPart !== undefined && client.hasRoomFor(firstPart.length);
   req.setIdleTimeout(0);
   const liveStats = liveSources.getOrCreate(stream, source);
   const body = new MjpegBody(liveStats, jpegCache, client, hasRoom ? firstPart : undefined);
   body.setUnsubscribe(liveSources.subscribe(liveStats, () => body.notify()));
-  return new Response(createBody(client, body), { headers });
+  return new Response(createBody(client, body), { headers: mjpegHeaders });
 }
 
 /**
- * Returns the first part for a source that is not live: the stored frame captured last.
- * Undefined for a live source, or if there is no frame to show.
+ * @throws {FramesError} `missing` if the source does not exist or its frame was removed, `full`
  */
-async function createFirstPart(
+export async function handleJpeg(
+  req: RouteRequest,
+  context: HttpContext,
+  stream: string,
+  source: string,
+): Promise<Response> {
+  const { liveSources } = context;
+  const stats = liveSources.get(stream, source);
+  const codec = newestCodec(context, stream, source, stats);
+  if (codec !== undefined) {
+    return await jpegOfVideo(context, liveSources.getOrCreate(stream, source), codec);
+  }
+  const shown = await newestPart(context, req.principal.keyId, stream, source, stats);
+  if (shown instanceof FramesError) return errorResponse(415, shown.code, shown.message);
+  if (shown === undefined) throw notFound(`The newest frame of ${source} in ${stream} is gone`);
+  return jpegResponse(shown.newest.frame, shown.jpeg);
+}
+
+/**
+ * Returns the newest frame as JPEG; of a source that is not live, the stored frame captured last.
+ * Undefined if there is no frame to show, and the error if it cannot be converted.
+ */
+async function newestPart(
   { contents, reader, jpegCache }: HttpContext,
   keyId: string,
   stream: string,
   source: string,
   stats: SourceStats | undefined,
-): Promise<Uint8Array | FramesError | undefined> {
-  if (stats?.newest !== undefined) {
-    const part = await jpegCache.newest(stats, keyId);
-    // Only checks that the frame can be converted. `MjpegBody` produces its own parts.
-    return part instanceof FramesError ? part : undefined;
-  }
+): Promise<MjpegPart | FramesError | undefined> {
+  if (stats?.newest !== undefined) return await jpegCache.newest(stats, keyId);
   const stored = reader.newest(stream, source);
   if (stored === undefined && stats === undefined)
     throw notFound(`${stream} has no source ${source}`);
   if (stored === undefined || stored.size > maxLiveFrameBytes) return undefined;
-  const { session, crc32, raw, name } = stored;
+  const { raw, name } = stored;
   const jpeg = await jpegCache.toJpeg(keyId, async () => {
     const bytes = await contents.blob(stored)?.bytes();
     return bytes === undefined ? undefined : { bytes, raw, name };
   });
   if (jpeg === undefined || jpeg instanceof FramesError) return jpeg;
-  const newest = { frame: stored, session, crc32, raw, received: 0 };
-  return encodePart({ newest, serial: 0 }, jpeg).bytes;
+  return encodePart({ newest: newestOf(stored), serial: 0 }, jpeg);
 }
 
 /** A viewer of a key with too many waiting pictures skips frames. */

@@ -10,7 +10,8 @@ import type { HttpContext } from "../context.ts";
 import { frameResponse } from "./frame.ts";
 import { handleApi, parseWholeNumber } from "./api.ts";
 import { handleMetrics } from "./metrics.ts";
-import { handleMjpeg } from "./mjpeg.ts";
+import { handleJpeg, handleMjpeg } from "./mjpeg.ts";
+import { groupResponse, handleH264, handleH265 } from "./video.ts";
 import { handlePageFile } from "./page-files.ts";
 import { chooseSubprotocol, FoxgloveSocket, foxgloveSubprotocols } from "./foxglove-socket.ts";
 import { LiveSocket } from "./live-socket.ts";
@@ -43,7 +44,10 @@ export const rootRoutes: ReadonlyMap<string, RootHandler> = new Map<string, Root
 /** Handlers of `/streams/S/sources/X/NAME`. */
 export const sourceRoutes: ReadonlyMap<string, SourceHandler> = new Map([
   ["latest", handleLatest],
+  ["latest.jpg", handleJpeg],
   ["latest.mjpeg", handleMjpeg],
+  ["latest.h264", handleH264],
+  ["latest.h265", handleH265],
 ]);
 
 /** Addresses of one frame: `/streams/S/sources/X/NAME/ID`. */
@@ -153,6 +157,7 @@ async function handleSource(
     try {
       checkCanRead(req, stream, source);
       const frame = await findFrame(req, context, stream, source, beforeLast, last);
+      if (req.url.searchParams.has("gop")) return await groupResponse(req, context, frame);
       return await frameResponse(req, context, { ...frame, frame });
     } catch (error) {
       if (!(error instanceof FramesError) || error.code !== "missing") throw error;

@@ -375,6 +375,18 @@ export class JournalReader {
     }
   }
 
+  /**
+   * Returns the pictures of encoded video with the next `count` numbers, in the order of decoding.
+   */
+  picturesAfter({ stream, source, session, sequence }: VideoPicture, count: number): FrameRecord[] {
+    if (!this.#hasKeyFrames()) return [];
+    return this.#whole(
+      count,
+      `${selectPictures} AND is_key IN (0, 1) AND seq BETWEEN ?4 AND ?5 ORDER BY seq`,
+      ...[stream, source, session, sequence + 1, sequence + count],
+    );
+  }
+
   /** Whether the journal has the column `is_key`, which a server of this version adds. */
   #hasKeyFrames(): boolean {
     this.#hasKeyColumn ||= this.#wrapErrors(() => hasColumn(this.#database, "frames", "is_key"));

@@ -692,7 +692,7 @@ describe("access tokens", () => {
       seen.canRead("cam4", "site/visible"),
     ]).toEqual([false, false, false]);
     for (const good of [
-      `${path}.mjpeg`,
+      ...["mjpeg", "jpg", "h264", "h265"].map((extension) => `${path}.${extension}`),
       "/metrics",
       "/streams/cam%33/sources/site/visible/latest",
     ]) {
@@ -717,6 +717,8 @@ describe("access tokens", () => {
       `/%ff${path}`,
       `${path}/`,
       `${path}%00`,
+      `${path}.mp4`,
+      "/streams/cam3/sources/site/visible/numbers/1",
     ];
     for (const other of bad) {
       expect([other, ...(await verdict(door.access, other + query))]).toEqual([

@@ -70,6 +70,25 @@ test("an export has every frame of the stream in the order of arrival, small and
   expect(head.headers.get("Content-Type")).toBe("application/octet-stream");
 });
 
+test("an export from a time begins encoded video at the key frame before", async () => {
+  await using viewed = await startViewed();
+  // Slices of an IDR picture of H.264 every four frames, and of others.
+  const frames = Array.from({ length: 12 }, (_, index) => ({
+    bytes: new Uint8Array([0, 0, 1, index % 4 === 0 ? 0x65 : 0x41, 0x88, index]),
+    name: `${index + 1}.h264`,
+    captured: BigInt(index + 1) * 1000n,
+  }));
+  await send(frames, { to: viewed.server.address, stream: "run", source: "a" });
+  await put(viewed, { b: small });
+  const numbers = async (query: string) => {
+    const lines = await framesOf(viewed, query);
+    return lines.filter((text) => text.startsWith("/a ")).map((text) => Number(text.split(" ")[2]));
+  };
+  expect(await numbers("?from=7000&to=11000")).toEqual([5, 6, 7, 8, 9, 10]);
+  expect(await numbers("?from=9000")).toEqual([9, 10, 11, 12]);
+  expect((await framesOf(viewed, "?from=2000&source=b")).length).toBe(2);
+});
+
 test("an export of what does not exist is 404, and a time that is none 400", async () => {
   await using viewed = await startViewed();
   await put(viewed, { a: small });

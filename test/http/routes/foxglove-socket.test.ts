@@ -14,6 +14,8 @@ import { chooseSubprotocol, FoxgloveSocket } from "../../../src/http/routes/foxg
 import { StreamClients } from "../../../src/http/stream-clients.ts";
 import { pgm } from "../../helper/camera.ts";
 import { FoxgloveViewer } from "../../helper/foxglove.ts";
+import { groupLength, makeClip } from "../../helper/encoded-video.ts";
+import { needs as needsFfmpeg } from "../../helper/ffmpeg.ts";
 import { bringPackages, foxglovePackages } from "../../helper/npm-packages.ts";
 import { until } from "../../helper/time.ts";
 import { Camera, jpeg, startViewed, type Viewed } from "../../helper/viewing.ts";
@@ -35,6 +37,33 @@ function decoderOf({ schema, schemaName }: AdvertisedChannel): (message: Uint8Ar
   const type = root.resolveAll().lookupType(schemaName);
   return (message) => type.toObject(type.decode(message), { defaults: true, longs: String });
 }
+
+test.skipIf(needsFfmpeg !== "")(
+  `${needsFfmpeg}a viewer gets all pictures of a video in their order, from a key frame on`,
+  async () => {
+    await using viewed = await startViewed();
+    const clip = await makeClip("h264", 3 * groupLength);
+    const camera = new Camera(viewed.server, "run7", "gate");
+    const give = (from: number, to: number) => {
+      for (const unit of clip.units.slice(from, to)) {
+        camera.give(unit, `${camera.count + 1}.h264`);
+      }
+    };
+    give(0, groupLength + 2);
+    await camera.arrived();
+    using viewer = new FoxgloveViewer(`${viewed.server.http}/foxglove?stream=run7`);
+    const channel = await viewer.subscribe("/gate", 7);
+    expect(channel.schemaName).toBe("foxglove.CompressedVideo");
+    give(groupLength + 2, 3 * groupLength);
+    const expected = clip.units.slice(groupLength);
+    await until("the pictures", () => viewer.data.length === expected.length);
+    for (const [index, { message }] of viewer.data.entries()) {
+      const unit = expected[index]!;
+      expect([index, message.subarray(-unit.length).equals(unit)]).toEqual([index, true]);
+    }
+    await camera.end();
+  },
+);
 
 test(`${needs}Foxglove's own client sees two live sources and decodes 100 pictures of each`, async () => {
   if (load === undefined) return;

@@ -1,0 +1,164 @@
+/** `latest.jpg` and `latest.mjpeg` of encoded video, decoded by an ffmpeg that all viewers share. */
+import { FramesError } from "../../errors.ts";
+import type { FrameDescription } from "../../frame.ts";
+import type { VideoCodec } from "../../video/nal-units.ts";
+import type { HttpContext } from "../context.ts";
+import type { SourceStats } from "../live/source-stats.ts";
+import { toDecimalSeconds } from "../media-type.ts";
+import { boundaryLine, encodePart } from "../picture/jpeg-cache.ts";
+import type { DecodedPicture, VideoViewer } from "../picture/video-decoder.ts";
+import { newestOf } from "../picture/video-follower.ts";
+import type { RouteRequest } from "../request.ts";
+import { errorResponse } from "../responses.ts";
+import { type BodySource, createBody } from "../stream-body.ts";
+import type { StreamClient } from "../stream-clients.ts";
+
+/** Time for the first picture, in milliseconds. A decoder that fails or hangs ends before. */
+const firstPictureMs = 12_000;
+
+/** Time after which no newer picture is expected of what was given to ffmpeg, in milliseconds. */
+const quietMs = 500;
+
+/** Creates the response of a JPEG. */
+export function jpegResponse(
+  { sequence, captured }: Pick<FrameDescription, "sequence" | "captured">,
+  jpeg: Uint8Array,
+): Response {
+  const headers = {
+    "Content-Type": "image/jpeg",
+    "X-Sequence": String(sequence),
+    "X-Timestamp": toDecimalSeconds(captured),
+  };
+  return new Response(jpeg as Uint8Array<ArrayBuffer>, { headers });
+}
+
+/**
+ * Responds with the newest picture of a video.
+ *
+ * @throws {FramesError} `full` if too many videos are watched
+ */
+export async function jpegOfVideo(
+  context: HttpContext,
+  stats: SourceStats,
+  codec: VideoCodec,
+): Promise<Response> {
+  const found = await watch(context, stats, codec);
+  if (found instanceof Response) return found;
+  found.viewer.close();
+  const { record, jpeg } = found.picture;
+  return jpegResponse(record, jpeg);
+}
+
+/**
+ * Responds with the pictures of a video as MJPEG.
+ *
+ * @param headers of the response
+ * @throws {FramesError} `full` if too many videos are watched, `full` or `stopping` if it cannot
+ * stream
+ */
+export async function mjpegOfVideo(
+  req: RouteRequest,
+  context: HttpContext,
+  stats: SourceStats,
+  codec: VideoCodec,
+  headers: Record<string, string>,
+): Promise<Response> {
+  const found = await watch(context, stats, codec);
+  if (found instanceof Response) return found;
+  const { viewer } = found;
+  try {
+    if (req.request.method === "HEAD") {
+      viewer.close();
+      return new Response(null, { headers });
+    }
+    const client = req.clients.add("mjpeg", req.principal);
+    req.setIdleTimeout(0);
+    return new Response(createBody(client, new DecodedMjpegBody(viewer, client)), { headers });
+  } catch (error) {
+    viewer.close();
+    throw error;
+  }
+}
+
+/**
+ * Watches a video until its newest picture is decoded. Returns a response if it cannot be shown.
+ *
+ * @throws {FramesError} `full`
+ */
+async function watch(
+  { videoDecoders }: HttpContext,
+  stats: SourceStats,
+  codec: VideoCodec,
+): Promise<{ readonly viewer: VideoViewer; readonly picture: DecodedPicture } | Response> {
+  let viewer: VideoViewer | undefined;
+  try {
+    viewer = videoDecoders.watch(stats, codec);
+    const picture = await newestPicture(viewer, stats.newest?.frame.sequence ?? Infinity);
+    if (picture !== undefined) return { viewer, picture };
+    const message = `Cannot show ${stats.source} of ${stats.stream} as JPEG: no key frame came within ${firstPictureMs / 1000} s; try again when there is one`;
+    viewer.close();
+    return errorResponse(415, "unreadable", message);
+  } catch (error) {
+    viewer?.close();
+    if (!(error instanceof FramesError) || error.code === "full") throw error;
+    const hint = error.code === "missing" ? `; or read latest.${codec}` : "";
+    return errorResponse(415, error.code, `${error.message}${hint}`);
+  }
+}
+
+/** Returns the picture with a number, or the newest one before it if nothing newer comes. */
+async function newestPicture(
+  viewer: VideoViewer,
+  wanted: number,
+): Promise<DecodedPicture | undefined> {
+  for (;;) {
+    const { newest } = viewer;
+    if (newest !== undefined && newest.record.sequence >= wanted) return newest;
+    let timer: Timer | undefined;
+    const limitMs = newest === undefined ? firstPictureMs : quietMs;
+    const late = new Promise<"late">((resolve) => {
+      timer = setTimeout(() => resolve("late"), limitMs);
+    });
+    const result = await Promise.race([viewer.changed(), late]).finally(() => clearTimeout(timer));
+    if (result === "late") return newest;
+  }
+}
+
+class DecodedMjpegBody implements BodySource {
+  readonly #viewer: VideoViewer;
+  readonly #client: StreamClient;
+  #isStarted = false;
+  #serial = 0;
+
+  constructor(viewer: VideoViewer, client: StreamClient) {
+    this.#viewer = viewer;
+    this.#client = client;
+  }
+
+  /** Returns the newest picture that was not returned yet. */
+  async next(): Promise<Uint8Array | undefined> {
+    if (!this.#isStarted) {
+      this.#isStarted = true;
+      return new TextEncoder().encode(boundaryLine);
+    }
+    while (!this.#client.isEnded) {
+      const { newest } = this.#viewer;
+      if (newest === undefined || newest.serial <= this.#serial) {
+        await this.#viewer.changed();
+        continue;
+      }
+      const { record, jpeg, serial } = newest;
+      const skipped = this.#serial === 0 ? 0 : serial - this.#serial - 1;
+      this.#serial = serial;
+      this.#client.countDropped(skipped);
+      const { bytes } = encodePart({ newest: newestOf(record), serial }, jpeg);
+      if (this.#client.hasRoomFor(bytes.length)) return bytes;
+      this.#client.countDropped(1);
+    }
+    return undefined;
+  }
+
+  close(): void {
+    this.#viewer.close();
+  }
+}

@@ -1,0 +1,167 @@
+/**
+ * Encoded video as it is: `latest.h264` and `latest.h265` stream a source from a key frame on, and
+ * `?gop=1` asks for all that is needed to decode a stored picture.
+ */
+import { FramesError } from "../../errors.ts";
+import type { FrameRecord } from "../../store/journal/journal-reader.ts";
+import { type VideoCodec, videoTypes } from "../../video/nal-units.ts";
+import { codecOf } from "../../video/picture-head.ts";
+import type { HttpContext } from "../context.ts";
+import type { SourceStats } from "../live/source-stats.ts";
+import { toDecimalSeconds } from "../media-type.ts";
+import {
+  newestCodec,
+  readPicture,
+  VideoFollower,
+  type VideoStore,
+} from "../picture/video-follower.ts";
+import type { RouteRequest } from "../request.ts";
+import { errorResponse, notFound } from "../responses.ts";
+import { type BodySource, createBody } from "../stream-body.ts";
+import type { StreamClient } from "../stream-clients.ts";
+
+/** Time after which a client that reads nothing is disconnected. */
+const idleTimeoutSeconds = 120;
+
+/** Interval at which a client waits for the memory that others use, in milliseconds. */
+const roomPollMs = 20;
+
+/** Handles `latest.h264`. */
+export const handleH264 = videoHandler("h264");
+
+/** Handles `latest.h265`. */
+export const handleH265 = videoHandler("h265");
+
+function videoHandler(codec: VideoCodec) {
+  /**
+   * @throws {FramesError} `missing` if the source does not exist, `full` or `stopping` if it cannot
+   * stream
+   */
+  return async (
+    req: RouteRequest,
+    context: HttpContext,
+    stream: string,
+    source: string,
+  ): Promise<Response> => {
+    const { liveSources, reader } = context;
+    const stats = liveSources.get(stream, source);
+    if (stats?.newest === undefined && reader.newest(stream, source) === undefined) {
+      throw notFound(`${stream} has no source ${source}`);
+    }
+    const found = newestCodec(context, stream, source, stats);
+    if (found !== codec) {
+      const hint = found === undefined ? "latest or latest.mjpeg" : `latest.${found}`;
+      const message = `Cannot send ${source} of ${stream} as ${codec}: its frames are others; read ${hint}`;
+      return errorResponse(415, "unreadable", message);
+    }
+    const headers = { "Content-Type": videoTypes[codec], "X-Accel-Buffering": "no" };
+    if (req.request.method === "HEAD") return new Response(null, { headers });
+    const client = req.clients.add("video", req.principal);
+    req.setIdleTimeout(0);
+    const body = new VideoBody(context, liveSources.getOrCreate(stream, source), codec, client);
+    return new Response(createBody(client, body), { headers });
+  };
+}
+
+class VideoBody implements BodySource {
+  readonly #follower: VideoFollower;
+  readonly #client: StreamClient;
+  readonly #unsubscribe: () => void;
+  #resolveWait = () => {};
+
+  constructor(store: VideoStore, stats: SourceStats, codec: VideoCodec, client: StreamClient) {
+    this.#follower = new VideoFollower(store, stats, codec);
+    this.#client = client;
+    this.#unsubscribe = store.liveSources.subscribe(stats, () => this.#resolveWait());
+  }
+
+  async next(): Promise<Uint8Array | undefined> {
+    while (!this.#client.isEnded) {
+      const arrival = new Promise<void>((resolve) => (this.#resolveWait = resolve));
+      const picture = await this.#follower.next();
+      if (picture === undefined) {
+        await arrival;
+        continue;
+      }
+      this.#client.countDropped(picture.skipped);
+      if (this.#client.hasRoomFor(picture.bytes.length)) return picture.bytes;
+      this.#client.countDropped(1);
+      this.#follower.restart();
+      await arrival;
+    }
+    return undefined;
+  }
+
+  close(): void {
+    this.#unsubscribe();
+    this.#resolveWait();
+  }
+}
+
+/**
+ * Responds with the access units from the key frame before a picture up to it.
+ *
+ * @throws {FramesError} `missing` if one of them is not stored, `limit` if there are too many, `full`
+ * or `stopping` if it cannot stream
+ */
+export async function groupResponse(
+  req: RouteRequest,
+  context: HttpContext,
+  frame: FrameRecord,
+): Promise<Response> {
+  const { reader } = context;
+  const { stream, source, sequence, captured } = frame;
+  const codec = codecOf(undefined, frame.name);
+  const group = await req.run(() => reader.groupUpTo(frame));
+  const missing = missingNumber(group, sequence);
+  if (codec === undefined || missing !== undefined) {
+    const why = codec === undefined ? "it is no encoded video" : missing;
+    throw notFound(`Cannot decode frame ${sequence} of ${source} in ${stream}: ${why}`);
+  }
+  const headers = {
+    "Content-Type": videoTypes[codec],
+    "X-Key-Sequence": String(group[0]!.sequence),
+    "X-Sequence": String(sequence),
+    "X-Timestamp": toDecimalSeconds(captured),
+  };
+  if (req.request.method === "HEAD") return new Response(null, { headers });
+  const client = req.clients.add("video", req.principal);
+  req.setIdleTimeout(idleTimeoutSeconds);
+  return new Response(createBody(client, new GroupBody(context, client, group)), { headers });
+}
+
+/** Returns why a group cannot be decoded; undefined if it is complete. */
+function missingNumber(group: readonly FrameRecord[], last: number): string | undefined {
+  const [key] = group;
+  if (key === undefined) return "no key frame before it is stored";
+  const index = group.findIndex((record, at) => record.sequence !== key.sequence + at);
+  if (index >= 0) return `frame ${key.sequence + index} is not stored`;
+  return group.at(-1)!.sequence === last ? undefined : `frame ${last} is not stored`;
+}
+
+class GroupBody implements BodySource {
+  readonly mustBeComplete = true;
+  readonly #store: VideoStore;
+  readonly #client: StreamClient;
+  readonly #records: Iterator<FrameRecord>;
+
+  constructor(store: VideoStore, client: StreamClient, group: readonly FrameRecord[]) {
+    this.#store = store;
+    this.#client = client;
+    this.#records = group.values();
+  }
+
+  /** @throws {FramesError} `damaged` if a picture is gone or damaged */
+  async next(): Promise<Uint8Array | undefined> {
+    const { done, value: record } = this.#records.next();
+    if (done === true) return undefined;
+    while (!this.#client.isEnded && !this.#client.hasRoomFor(record.size)) {
+      await Bun.sleep(roomPollMs);
+    }
+    const bytes = await readPicture(this.#store, record);
+    if (bytes === undefined) throw new FramesError("damaged");
+    return bytes;
+  }
+
+  close(): void {}
+}
