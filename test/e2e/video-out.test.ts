@@ -1,0 +1,117 @@
+// The executable gives encoded video to common programs: a player at a pipe, a file, OpenCV.
+
+import { expect, test } from "bun:test";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { type Clip, groupLength, makeClip, pictureHashes } from "../helper/encoded-video.ts";
+import { needs } from "../helper/ffmpeg.ts";
+import { peerMissing, run, startServer, temporaryFolder } from "../helper/program.ts";
+import { until } from "../helper/time.ts";
+import { Camera } from "../helper/viewing.ts";
+
+const python = "/usr/bin/python3";
+const needsOpenCv =
+  needs ||
+  (!peerMissing(python) && Bun.spawnSync([python, "-c", "import cv2"]).exitCode === 0
+    ? ""
+    : "skipped: needs python3-opencv: ");
+
+/** Makes a folder with one access unit a file. */
+function makeFolder(clip: Clip): string {
+  const folder = temporaryFolder();
+  for (const [index, unit] of clip.units.entries()) {
+    writeFileSync(join(folder, `${index + 1}.${clip.codec}`), unit);
+  }
+  return folder;
+}
+
+for (const codec of ["h264", "h265"] as const) {
+  test.skipIf(needs !== "")(
+    `${needs}a folder of ${codec} access units comes out of a pipe, and as files, with the same pictures`,
+    async () => {
+      const server = await startServer({ dir: temporaryFolder() });
+      const from = ["--from", `127.0.0.1:${server.port}`];
+      const clip = await makeClip(codec, 2 * groupLength + 5);
+      const sent = ["send", makeFolder(clip), "--stream", "run", "--source", "cam"];
+      expect(await run([...sent, "--to", `127.0.0.1:${server.port}`])).toMatchObject({ code: 0 });
+      const piped = await run(["receive", "run", "--quiet", ...from, "-"]);
+      expect(piped.code).toBe(0);
+      expect(Buffer.from(piped.output).equals(clip.bytes)).toBe(true);
+      for (const name of ["out.mp4", "out.mkv"]) {
+        const path = join(temporaryFolder(), name);
+        const { code, stderr } = await run(["receive", "run", ...from, path]);
+        expect([code, stderr]).toEqual([0, expect.stringContaining(`Written to ${path}\n`)]);
+        expect(await pictureHashes(path)).toEqual(await pictureHashes(clip.path));
+        const again = await run(["receive", "run", ...from, path]);
+        expect(again.code).toBe(1);
+        expect(again.stderr).toContain(`Cannot write ${path}: it exists`);
+        const segment = ["--segment", "1GB"];
+        const limited = await run(["receive", "run", ...from, ...segment, `${path}.mkv`]);
+        expect(limited.code).toBe(1);
+        expect(limited.stderr).toContain("without an MCAP file");
+      }
+      await server.stop();
+    },
+  );
+}
+
+test.skipIf(needs !== "")(
+  `${needs}a pipe begins with a key frame, and the frames left out are counted`,
+  async () => {
+    const server = await startServer({ dir: temporaryFolder(), http: "127.0.0.1:0" });
+    const address = `127.0.0.1:${server.port}`;
+    const clip = await makeClip("h264", 2 * groupLength);
+    const camera = new Camera({ address, http: server.http }, "run", "cam");
+    for (const unit of clip.units.slice(4)) camera.give(unit, `${camera.count + 1}.h264`);
+    await camera.end();
+    const piped = await run(["receive", "run", "--from", address, "-"]);
+    expect(piped.code).toBe(0);
+    const expected = Buffer.concat(clip.units.slice(groupLength));
+    expect(Buffer.from(piped.output).equals(expected)).toBe(true);
+    expect(piped.stderr).toContain("6 frames left out: no key frame came before them\n");
+    const parts = await run(["receive", "run", "--from", address, "--multipart", "-"]);
+    const all = clip.units.slice(4).reduce((sum, { length }) => sum + length, 0);
+    expect(parts.output.length).toBeGreaterThan(all);
+    await server.stop();
+  },
+);
+
+for (const name of ["latest.mjpeg", "latest.h264"]) {
+  test.skipIf(needsOpenCv !== "")(
+    `${needsOpenCv}OpenCV reads a hundred frames of ${name} of a video`,
+    async () => {
+      const server = await startServer({ dir: temporaryFolder(), http: "127.0.0.1:0" });
+      const address = `127.0.0.1:${server.port}`;
+      const clip = await makeClip("h264", 6 * groupLength);
+      const camera = new Camera({ address, http: server.http }, "site", "gate");
+      const timer = setInterval(() => {
+        camera.give(clip.units[camera.count % clip.units.length]!, `${camera.count + 1}.h264`);
+      }, 1000 / 60);
+      try {
+        await until("a frame", () => camera.count > 2);
+        const script = `
+import cv2, sys
+source = cv2.VideoCapture(sys.argv[1])
+shapes = set()
+for number in range(100):
+    there, frame = source.read()
+    if not there: sys.exit(f"only {number} frames")
+    shapes.add(frame.shape)
+print(shapes)`;
+        const url = `http://${server.http}/streams/site/sources/gate/${name}`;
+        const child = Bun.spawn([python, "-c", script, url], {
+          ...{ stdout: "pipe", stderr: "pipe", timeout: 60_000 },
+        });
+        const [shapes, complaints] = await Promise.all([
+          new Response(child.stdout).text(),
+          new Response(child.stderr).text(),
+        ]);
+        expect([shapes, complaints]).toEqual(["{(120, 160, 3)}\n", ""]);
+      } finally {
+        clearInterval(timer);
+        await camera.end();
+        await server.stop();
+      }
+    },
+  );
+}
