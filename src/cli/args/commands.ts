@@ -51,12 +51,13 @@ export const commands: readonly Command[] = [
   },
   {
     name: "receive",
-    usage: "STREAM [DIR|FILE.mcap] | -",
-    summary: "Copy a stream from a server to DIR (default ./STREAM), an MCAP file, or a pipe",
+    usage: "STREAM [DIR|FILE.mcap|VIDEO.mp4] | -",
+    summary: "Copy a stream from a server to DIR (default ./STREAM), a file, or a pipe",
     examples: [
       "frames receive run7 --from gpu1    (again: only what is new)",
       "frames receive site live --from gpu1 --follow",
       "frames receive site site.mcap --since 2h    (frames help mcap)",
+      "frames receive site gate.mp4 --source gate    (encoded video; also .mkv)",
       "frames receive site --source visible --follow --latest - | ffplay -",
       "frames receive site --multipart - | python3 show.py    (frames help pipes)",
     ],
