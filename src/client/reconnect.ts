@@ -35,7 +35,7 @@ const maxLiveDelayMs = 500;
 
 /**
  * The third error that a flipped bit may cause is final, without progress (SPEC section 7). So is
- * the third reset before a server has answered.
+ * the third reset of a TLS connection before a server has answered.
  */
 const maxSuspectErrors = 3;
 
@@ -195,7 +195,7 @@ export class Reconnector {
       throw new FramesError("interrupted", `Interrupted: ${error.message}`);
     }
     if (serverErrors.has(code)) this.#isAccepted = true;
-    const isUnexplained = !this.#isAccepted && isReset(error);
+    const isUnexplained = !this.#isAccepted && this.key !== undefined && isReset(error);
     if (retry === undefined || !(this.#isAccepted || isUnexplained)) throw error;
     const isSuspect = isUnexplained || retry === "three-times";
     if (isSuspect && ++this.#suspectErrors >= maxSuspectErrors) throw error;

@@ -1,17 +1,26 @@
 import { expect, test } from "bun:test";
 
+import type { Key } from "../../src/auth/key.ts";
 import { Reconnector } from "../../src/client/reconnect.ts";
 import { brokenError } from "../../src/client/connection-errors.ts";
 import { asFramesError, FramesError } from "../../src/errors.ts";
+import { generateKey } from "../../src/keys/key-file.ts";
 import { connect } from "../../src/net/connect.ts";
 
 const address = { host: "127.0.0.1", port: 9726 };
 
-/** Runs connections that fail with these errors, then one that succeeds. Returns the outcome. */
+/**
+ * Runs connections with a key that fail with these errors, then one that succeeds. Returns the
+ * outcome.
+ */
 async function outcomeOf(...failures: FramesError[]): Promise<unknown> {
+  return await outcomeWith([generateKey()], ...failures);
+}
+
+async function outcomeWith(keys: Key[], ...failures: FramesError[]): Promise<unknown> {
   const reconnector = new Reconnector(address, {
     giveUpAfter: undefined,
-    keys: { use: "never", keys: () => [] },
+    keys: { use: keys.length > 0 ? "always" : "never", keys: () => keys },
     canStartOffline: false,
     onWaiting: () => {},
   });
@@ -38,6 +47,14 @@ test.concurrent("the third reset in a row before any server has answered is fina
   const last = reset();
   expect(await outcomeOf(reset(), reset(), last)).toBe(last);
 });
+
+test.concurrent(
+  "without a key, the first reset before any server has answered is final",
+  async () => {
+    const only = reset();
+    expect(await outcomeWith([], only)).toBe(only);
+  },
+);
 
 test.concurrent(
   "a first connection that is refused, or closed without a reset, is final",
