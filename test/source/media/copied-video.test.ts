@@ -356,7 +356,8 @@ describe("RTSP cameras", () => {
           expect(whole.length).toBeGreaterThan(40);
         },
       );
-      expect(new Set(notices)).toEqual(
+      // ffmpeg guesses the times of some pictures around a loss, so these may jump too.
+      expect(new Set(notices.filter((notice) => notice !== "its timestamps jump"))).toEqual(
         new Set([
           "data was lost on its way: pictures are damaged until the next key frame; use RTSP over TCP, or check the link",
         ]),
