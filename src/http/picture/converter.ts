@@ -101,7 +101,9 @@ export class Converter {
     try {
       collectGarbage(frame.bytes.length);
       this.#worker ??= this.#startWorker();
-      this.#worker.postMessage(frame);
+      // Others share the frame's bytes. A copy that is given away is one copy less than a clone takes.
+      const bytes = frame.bytes.slice();
+      this.#worker.postMessage({ bytes, raw: frame.raw }, [bytes.buffer]);
       const seconds = conversionTimeoutMs / 1000;
       const failure = `the conversion took longer than ${seconds} s`;
       timer = setTimeout(() => this.#abort(failure), conversionTimeoutMs);
