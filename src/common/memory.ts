@@ -7,7 +7,7 @@ const minBytes = 4 << 20;
 const maxGarbageBytes = 32 << 20;
 
 /** Memory of the process below which nothing is released early. */
-const maxIdleBytes = 100 << 20;
+const maxIdleBytes = 64 << 20;
 
 /**
  * Releases what is no longer used, if this process takes much memory.
@@ -22,12 +22,59 @@ export function collectGarbage(neededBytes: number): void {
 /** Bytes counted by `countGarbage` since its last collection. */
 let garbageBytes = 0;
 
-/** Counts memory that small objects took and that is no longer used. Releases it every 32 MB. */
+/** Counts memory that is no longer used. Collects it every 32 MB. */
 export function countGarbage(bytes: number): void {
   garbageBytes += bytes;
   if (garbageBytes < maxGarbageBytes) return;
   garbageBytes = 0;
   collectGarbage(maxGarbageBytes);
+}
+
+/** Interval of `GarbageWatch` in milliseconds. */
+const watchIntervalMs = 100;
+
+/** Memory of the process from which `GarbageWatch` collects. */
+const maxUnwatchedBytes = 128 << 20;
+
+/** Growth after a collection that leads to the next one. */
+const maxGrowthBytes = 16 << 20;
+
+/**
+ * Collects garbage early while the process takes much memory. JavaScriptCore lets garbage grow as large
+ * as what is in use, and that includes all buffers.
+ */
+export class GarbageWatch {
+  readonly #measure: () => number;
+  readonly #collect: () => void;
+  readonly #timer: NodeJS.Timeout;
+  /** Bytes that the last collection left. */
+  #leftBytes = 0;
+
+  /**
+   * Starts to watch.
+   *
+   * @param measure returns the memory of the process in bytes
+   * @param collect collects all garbage
+   */
+  constructor(measure = () => process.memoryUsage.rss(), collect = () => Bun.gc(true)) {
+    this.#measure = measure;
+    this.#collect = collect;
+    this.#timer = setInterval(() => this.check(), watchIntervalMs);
+    this.#timer.unref();
+  }
+
+  /** Collects garbage if the process has grown. */
+  check(): void {
+    const bytes = this.#measure();
+    this.#leftBytes = Math.min(this.#leftBytes, bytes);
+    if (bytes < Math.max(maxUnwatchedBytes, this.#leftBytes + maxGrowthBytes)) return;
+    this.#collect();
+    this.#leftBytes = this.#measure();
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+  }
 }
 
 /** Frees the memory of a picture now. Its array is empty afterwards. */

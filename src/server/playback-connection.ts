@@ -7,6 +7,7 @@ import { JournalPlayback } from "./playback/journal-playback.ts";
 import { LatestPlayback } from "./playback/latest-playback.ts";
 import type { PlaybackRequest } from "./playback/playback-request.ts";
 import { monotonicNow } from "../common/clock.ts";
+import { countGarbage, release } from "../common/memory.ts";
 import type { Connection, ConnectionHandler } from "../net/connection.ts";
 import { PlaybackSender } from "../protocol/playback/playback-sender.ts";
 import { PrefetchPlayback } from "./playback/prefetch-playback.ts";
@@ -30,7 +31,7 @@ const holdTimeoutMs = 60_000;
  * Idle buffers of all connections. A connection keeps a buffer only while its socket has not
  * accepted all of it. So a client that is up to date needs none.
  */
-const spareBuffers: Uint8Array[] = [];
+const spareBuffers: Uint8Array<ArrayBuffer>[] = [];
 const maxSpareBuffers = 4;
 
 /** Identity of the client, taken from the connection that read HELLO. */
@@ -57,7 +58,7 @@ export class PlaybackConnection implements ConnectionHandler, ServerConnection, 
   readonly #unsubscribe: () => void;
   #sender: PlaybackSender | undefined;
   #connection: Connection | undefined;
-  #buffer: Uint8Array | undefined;
+  #buffer: Uint8Array<ArrayBuffer> | undefined;
   #isWriting = false;
   #isWriteScheduled = false;
   #isPaused = false;
@@ -226,10 +227,15 @@ export class PlaybackConnection implements ConnectionHandler, ServerConnection, 
     }
   }
 
+  /** Frees the buffer now, because a collection of garbage would come late for so many bytes. */
   #releaseBuffer(): void {
-    if (this.#buffer !== undefined && spareBuffers.length < maxSpareBuffers)
-      spareBuffers.push(this.#buffer);
+    const buffer = this.#buffer;
     this.#buffer = undefined;
+    if (buffer === undefined) return;
+    if (spareBuffers.length < maxSpareBuffers) return void spareBuffers.push(buffer);
+    release(buffer);
+    // JavaScriptCore counts it until the next collection, and allows as much garbage meanwhile.
+    countGarbage(outgoingBufferBytes);
   }
 
   onData(chunk: Uint8Array): void {
@@ -313,7 +319,7 @@ export class PlaybackConnection implements ConnectionHandler, ServerConnection, 
 
   onClose(error: FramesError | undefined): void {
     this.release();
-    this.#buffer = undefined;
+    this.#releaseBuffer();
     this.#server.remove(this);
     this.#reportEnd(
       error ?? new FramesError("network", "The receiver closed the connection before it was done"),

@@ -1,5 +1,6 @@
 /** A running server: listeners, connections and one store. */
 import { asFramesError, type ErrorName, errors, FramesError } from "../errors.ts";
+import { GarbageWatch } from "../common/memory.ts";
 import { WorkQueue } from "../common/work-queue.ts";
 import { CommitSignal } from "../store/journal/commit-signal.ts";
 import { SourceOwners } from "./source-owners.ts";
@@ -47,7 +48,7 @@ const maxTlsHandshakeMs = 10_000;
 const maxBufferedBytes = 32 << 20;
 
 /** Limit of bytes that receiving clients have not read. A stalled client holds about 1 MB at most. */
-const maxUnreadBytes = 96 << 20;
+const maxUnreadBytes = 64 << 20;
 
 /** Delay in milliseconds before the error reply to a peer that keeps failing authentication. */
 const repeatedFailureDelayMs = 1000;
@@ -79,6 +80,7 @@ export class FrameServer implements Server, ServerContext {
   readonly #refusals = new Map<ErrorName, number>();
   #isFlushScheduled = false;
   readonly #pollTimer: NodeJS.Timeout;
+  readonly #garbageWatch: GarbageWatch;
   /** Message of the last failure to read the key file. */
   #keyFileError: string | undefined;
   #stopping: Promise<void> | undefined;
@@ -106,6 +108,7 @@ export class FrameServer implements Server, ServerContext {
     }
     this.#store.commitSignal?.subscribe(() => this.commitSignal.notify());
     this.#pollTimer = setInterval(() => this.#poll(), pollIntervalMs);
+    this.#garbageWatch = new GarbageWatch();
   }
 
   #listenForArticle(): Listener | undefined {
@@ -437,6 +440,7 @@ export class FrameServer implements Server, ServerContext {
     this.#listener.stop();
     this.#articleListener?.stop();
     clearInterval(this.#pollTimer);
+    this.#garbageWatch.stop();
     const httpStopped = this.#httpFrontend?.stop();
     try {
       await this.#flushAndAckAll([...this.#connections]);
