@@ -5,6 +5,7 @@ import { rmSync, statSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { serve } from "frames";
+import { needsOpenCv, readHundredFrames } from "../helper/opencv.ts";
 import {
   jsonLines,
   peerMissing,
@@ -16,11 +17,6 @@ import {
 import { until } from "../helper/time.ts";
 import { Camera, jpeg, parts } from "../helper/viewing.ts";
 
-const python = "/usr/bin/python3";
-const openCv =
-  !peerMissing(python) && Bun.spawnSync([python, "-c", "import cv2"]).exitCode === 0
-    ? ""
-    : "skipped: needs python3-opencv: ";
 const needs = (command: string) => (peerMissing(command) ? `skipped: needs ${command}: ` : "");
 
 /**
@@ -59,19 +55,11 @@ async function peer(...command: string[]): Promise<string> {
   return said;
 }
 
-test.skipIf(openCv !== "")(`${openCv}OpenCV reads a hundred frames of MJPEG`, () =>
+test.skipIf(needsOpenCv !== "")(`${needsOpenCv}OpenCV reads a hundred frames of MJPEG`, () =>
   withCamera(async (base, camera) => {
     await until("a frame", () => camera.count > 2);
-    const script = `
-import cv2, sys
-source = cv2.VideoCapture(sys.argv[1])
-shapes = set()
-for number in range(100):
-    there, frame = source.read()
-    if not there: sys.exit(f"only {number} frames")
-    shapes.add(frame.shape)
-print(shapes)`;
-    expect(await peer(python, "-c", script, `${base}${path}`)).toBe("{(480, 640, 3)}\n");
+    const [shapes, errors] = await readHundredFrames(`${base}${path}`);
+    expect([shapes, shapes === "" ? errors : ""]).toEqual(["{(480, 640, 3)}\n", ""]);
   }),
 );
 

@@ -5,16 +5,12 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Clip, groupLength, makeClip, pictureHashes } from "../helper/encoded-video.ts";
 import { needs } from "../helper/ffmpeg.ts";
-import { peerMissing, run, startServer, temporaryFolder } from "../helper/program.ts";
+import { needsOpenCv, readHundredFrames } from "../helper/opencv.ts";
+import { run, startServer, temporaryFolder } from "../helper/program.ts";
 import { until } from "../helper/time.ts";
 import { Camera } from "../helper/viewing.ts";
 
-const python = "/usr/bin/python3";
-const needsOpenCv =
-  needs ||
-  (!peerMissing(python) && Bun.spawnSync([python, "-c", "import cv2"]).exitCode === 0
-    ? ""
-    : "skipped: needs python3-opencv: ");
+const missing = needs || needsOpenCv;
 
 /** Makes a folder with one access unit a file. */
 function makeFolder(clip: Clip): string {
@@ -77,8 +73,8 @@ test.skipIf(needs !== "")(
 );
 
 for (const name of ["latest.mjpeg", "latest.h264"]) {
-  test.skipIf(needsOpenCv !== "")(
-    `${needsOpenCv}OpenCV reads a hundred frames of ${name} of a video`,
+  test.skipIf(missing !== "")(
+    `${missing}OpenCV reads a hundred frames of ${name} of a video`,
     async () => {
       const server = await startServer({ dir: temporaryFolder(), http: "127.0.0.1:0" });
       const address = `127.0.0.1:${server.port}`;
@@ -89,24 +85,8 @@ for (const name of ["latest.mjpeg", "latest.h264"]) {
       }, 1000 / 60);
       try {
         await until("a frame", () => camera.count > 2);
-        const script = `
-import cv2, sys
-source = cv2.VideoCapture(sys.argv[1])
-shapes = set()
-for number in range(100):
-    there, frame = source.read()
-    if not there: sys.exit(f"only {number} frames")
-    shapes.add(frame.shape)
-print(shapes)`;
         const url = `http://${server.http}/streams/site/sources/gate/${name}`;
-        const child = Bun.spawn([python, "-c", script, url], {
-          ...{ stdout: "pipe", stderr: "pipe", timeout: 60_000 },
-        });
-        const [shapes, complaints] = await Promise.all([
-          new Response(child.stdout).text(),
-          new Response(child.stderr).text(),
-        ]);
-        expect([shapes, complaints]).toEqual(["{(120, 160, 3)}\n", ""]);
+        expect(await readHundredFrames(url)).toEqual(["{(120, 160, 3)}\n", ""]);
       } finally {
         clearInterval(timer);
         await camera.end();
