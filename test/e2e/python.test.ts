@@ -77,7 +77,7 @@ async function pythonRun(program: string, to = 1, extra: Record<string, string> 
 describe.skipIf(needs !== "")(`${needs}the Python module`, () => {
   test("its examples do what they say", async () => {
     const ran = await pythonRun("import doctest\nprint(doctest.testmod(frames))");
-    expect(ran).toEqual({ code: 0, stdout: "TestResults(failed=0, attempted=7)\n", stderr: "" });
+    expect(ran).toEqual({ code: 0, stdout: "TestResults(failed=0, attempted=8)\n", stderr: "" });
   });
 
   test("arrays, bytes, times, names and metadata come back equal", async () => {
@@ -126,6 +126,27 @@ print("equal")
         server.port,
       );
       expect(ran).toEqual({ code: 0, stdout: "equal\n", stderr: "" });
+    });
+  });
+
+  test("access units of encoded video come back with whether they are key frames", async () => {
+    await withServer(async (server) => {
+      const ran = await pythonRun(
+        `
+units = [bytes.fromhex("000000016588"), bytes.fromhex("00000001419a"), bytes.fromhex("000000016589")]
+with frames.Sender("lab", to=TO) as out:
+    for unit in units:
+        out.send("gate", unit, format="h264")
+    out.send("other", b"x")
+back = {(f.source, f.number): f for f in frames.receive("lab", server=TO)}
+assert [back["gate", n].bytes for n in (1, 2, 3)] == units
+assert back["gate", 1].name.endswith(".h264"), back["gate", 1].name
+print([back[key].is_key for key in (("gate", 1), ("gate", 2), ("gate", 3), ("other", 1))])
+`,
+        server.port,
+      );
+      const [stdout, stderr] = ["[True, False, True, None]\n", ""];
+      expect(ran).toEqual({ code: 0, stdout, stderr });
     });
   });
 

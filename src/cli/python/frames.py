@@ -90,10 +90,15 @@ _SIGNATURES = (
     (b"\x93NUMPY", "application/x-npy"),
 )
 
+# Encoded video, for the `format` of an access unit in Annex B.
+_VIDEO = {"h264": "video/h264", "h265": "video/h265"}
+
 
 def _pack(data, format):
     """Return the bytes of a frame and its header lines.
 
+    >>> _pack(b"\\0\\0\\1\\x65\\x88", "h264")[1]
+    ['Content-Type: video/h264']
     >>> import numpy
     >>> _pack(numpy.zeros((2, 3), numpy.uint16), None)[1]
     ['X-Raw: 3x2:gray16le']
@@ -110,6 +115,8 @@ def _pack(data, format):
     if not is_array or data.ndim == 1 and data.dtype == "u1":
         picture = memoryview(data).tobytes()
         types = [kind for start, kind in _SIGNATURES if picture.startswith(start)]
+        if format in _VIDEO:
+            types = [_VIDEO[format]]
         # cv2.imencode returns pictures as arrays.
         if types or not is_array:
             return picture, ["Content-Type: " + kind for kind in types]
@@ -302,11 +309,13 @@ class Sender:
         """Send a frame.
 
         source: name of the camera or sensor. data: the bytes of a picture, or an array of uint8,
-            uint16 or float32 with the shape (height, width) or (height, width, channels).
+            uint16 or float32 with the shape (height, width) or (height, width, channels). Of
+            encoded video, one access unit in Annex B, in the order of decoding.
         captured: time of capture in nanoseconds since 1970, as int; default: now.
         name: name of the file, unique in its source; default: start and number.
         metadata: dict of what else is known, at most 4 KiB as JSON, which has no NaN.
         format: what the array holds, such as "rgb8"; default: grey, or OpenCV's order bgr, bgra.
+            "h264" or "h265" for encoded video; `frames` tells key frames by their bytes.
 
         Raises FramesError if `frames` has ended, TypeError for other arrays, ValueError for
         metadata that is not JSON or much too long.
@@ -423,10 +432,14 @@ class Frame:
 
     bytes: its content. source, number, name: as stored. captured: nanoseconds since 1970.
     metadata: dict. session: id of the delivery that the number belongs to.
-    raw: `(width, height, format)` of raw frames, or None.
+    raw: `(width, height, format)` of raw frames, or None. is_key: of encoded video, whether a
+    decoder can begin with it; of other frames None.
     """
 
-    __slots__ = ("bytes", "source", "number", "name", "captured", "metadata", "session", "raw")
+    __slots__ = (
+        *("bytes", "source", "number", "name", "captured", "metadata", "session", "raw"),
+        "is_key",
+    )
 
     def __init__(self, header, data):
         self.bytes = data
@@ -438,6 +451,7 @@ class Frame:
         self.metadata = json.loads(header.get("x-metadata", "{}"))
         match = re.match(r"(\d+)x(\d+):(\w+)$", header.get("x-raw", ""))
         self.raw = match and (int(match[1]), int(match[2]), match[3])
+        self.is_key = {"1": True, "0": False}.get(header.get("x-key"))
 
     def __repr__(self):
         return "<Frame %s %d: %s, %d bytes>" % (

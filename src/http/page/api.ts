@@ -66,6 +66,8 @@ export interface FrameJson {
   readonly key: string | null;
   readonly metadata: unknown;
   readonly raw: RawShapeJson | null;
+  /** Whether a decoder can begin with it; null if it is no encoded video. */
+  readonly isKey: boolean | null;
   readonly type: string;
   readonly url: string;
   readonly cursor: string;

@@ -237,6 +237,7 @@ export function frameJson(frame: FrameRecord) {
     key: frame.key ?? null,
     metadata: parseMetadata(frame.metadata),
     raw: frame.raw ?? null,
+    isKey: frame.isKey ?? null,
     type: mediaType(name, frame.raw),
     url: frameUrlPath(stream, source, name),
     cursor: formatCursor(frame),

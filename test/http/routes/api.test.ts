@@ -47,6 +47,16 @@ test("the API lists streams with their sources, page by page", async () => {
   expect(server.store.place).toBe(viewed.server.directory);
 });
 
+test("the API says of pictures of encoded video whether they are key frames", async () => {
+  await using viewed = await startViewed();
+  const camera = new Camera(viewed.server, "site", "gate");
+  for (const [index, nal] of ["65", "41"].entries()) {
+    await camera.store(Uint8Array.fromHex(`00000001${nal}88`), `${index}.h264`);
+  }
+  const { frames } = await viewed.json("/api/streams/site/frames?source=gate");
+  expect(frames.map(({ isKey }: any) => isKey)).toEqual([true, false]);
+});
+
 test("the API lists frames in the order of capture, forwards and backwards, with their properties", async () => {
   await using viewed = await startViewed();
   const camera = new Camera(viewed.server, "run7", "x");
@@ -65,6 +75,7 @@ test("the API lists frames in the order of capture, forwards and backwards, with
     key: null,
     metadata: null,
     raw: null,
+    isKey: null,
     type: "application/octet-stream",
     url: "/streams/run7/sources/x/frames/6",
   });
