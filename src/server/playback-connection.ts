@@ -3,6 +3,7 @@ import type { KeyEntry } from "../auth/key.ts";
 import { asFramesError, FramesError, truncateMessage } from "../errors.ts";
 import type { RunSlice } from "../frame.ts";
 import type { ServerConnection, ServerContext } from "./server-context.ts";
+import { DecodablePlayback } from "./playback/decodable-playback.ts";
 import { JournalPlayback } from "./playback/journal-playback.ts";
 import { LatestPlayback } from "./playback/latest-playback.ts";
 import type { PlaybackRequest } from "./playback/playback-request.ts";
@@ -86,7 +87,8 @@ export class PlaybackConnection implements ConnectionHandler, ServerConnection, 
       const onReady = () => this.#scheduleWrite();
       this.#prefetch = new PrefetchPlayback(playback, journalTail.fetch, onReady);
     }
-    this.#playback = this.#prefetch ?? playback;
+    const fetched = this.#prefetch ?? playback;
+    this.#playback = hello.latest === true ? new DecodablePlayback(fetched) : fetched;
     this.#startPosition = this.#playback.position;
     this.#unsubscribe = journalTail.commitSignal.subscribe(() => this.#scheduleWrite());
     // With `latest`, older frames are not sent, so they may be removed.

@@ -3,6 +3,8 @@
  * (ITU-T H.264 annex B and table 7-1; ITU-T H.265 annex B and table 7-1).
  */
 
+import { readRecoveryCount } from "./recovery-point.ts";
+
 /** Codecs whose access units are frames. */
 export type VideoCodec = "h264" | "h265";
 
@@ -29,6 +31,12 @@ export interface NalUnit {
 
 /** Type of the sequence parameter set, which has the size and the coding of the pictures. */
 export const sequenceTypes = { h264: 7, h265: 33 } as const;
+
+/** Type of supplemental information that precedes a picture. */
+const informationTypes = { h264: 6, h265: 39 } as const;
+
+/** Length of the header of a NAL unit. */
+const headerBytes = { h264: 1, h265: 2 } as const;
 
 /** Start code of three bytes. One of four bytes has a zero before it. */
 const startCode = Buffer.from([0, 0, 1]);
@@ -85,21 +93,25 @@ export interface PictureKind {
    * began with the key frame must leave it out (RASL, H.265 section 3.124).
    */
   readonly isSkippedLeading: boolean;
-  /** Whether a decoder may begin with it, although the first pictures may be damaged. */
-  readonly isRecoveryPoint: boolean;
+  /**
+   * Pictures from this one on that may be damaged if a decoder begins with it: 0 for a key frame.
+   * `undefined` if a decoder cannot begin with it.
+   */
+  readonly recoveryCount: number | undefined;
 }
 
 /** Returns the kind of an access unit, `undefined` if it holds no picture. */
 export function pictureKind(bytes: Uint8Array, codec: VideoCodec): PictureKind | undefined {
-  let isRecoveryPoint = false;
-  for (const unit of nalUnits(bytes, codec)) {
-    const { type } = unit;
+  let recoveryCount: number | undefined;
+  for (const { type, header, end } of nalUnits(bytes, codec)) {
     if (isSlice(type, codec)) {
       const isKey = isKeyPicture(type, codec);
       const isSkippedLeading = codec === "h265" && (type === 8 || type === 9);
-      return { isKey, isSkippedLeading, isRecoveryPoint: isRecoveryPoint || isKey };
+      return { isKey, isSkippedLeading, recoveryCount: isKey ? 0 : recoveryCount };
     }
-    isRecoveryPoint ||= isRecoveryMessage(bytes, unit, codec);
+    if (type !== informationTypes[codec]) continue;
+    const message = bytes.subarray(header + headerBytes[codec], end);
+    recoveryCount ??= readRecoveryCount(message, codec === "h265");
   }
   return undefined;
 }
@@ -107,26 +119,6 @@ export function pictureKind(bytes: Uint8Array, codec: VideoCodec): PictureKind |
 /** Whether an access unit is a key frame. Access units that are damaged are none. */
 export function isKeyFrame(bytes: Uint8Array, codec: VideoCodec): boolean {
   return pictureKind(bytes, codec)?.isKey === true;
-}
-
-/** Payload type of the message that marks a recovery point (H.264 and H.265, annex D). */
-const recoveryPayload = 6;
-
-/** Whether a NAL unit is supplemental information that marks a recovery point. */
-function isRecoveryMessage(bytes: Uint8Array, unit: NalUnit, codec: VideoCodec): boolean {
-  if (unit.type !== (codec === "h264" ? 6 : 39)) return false;
-  let at = unit.header + (codec === "h264" ? 1 : 2);
-  while (at + 2 < unit.end) {
-    let payload = 0;
-    for (; bytes[at] === 0xff && at < unit.end; at++) payload += 255;
-    payload += bytes[at++] ?? 0;
-    let size = 0;
-    for (; bytes[at] === 0xff && at < unit.end; at++) size += 255;
-    size += bytes[at++] ?? 0;
-    if (payload === recoveryPayload) return true;
-    at += size;
-  }
-  return false;
 }
 
 function asBuffer(bytes: Uint8Array): Buffer {

@@ -1,14 +1,14 @@
 /** Remembers the parameter sets of a stream of encoded video, without which no picture is decoded. */
 import {
-  isKeyPicture,
   isParameterSet,
   isSlice,
   nalUnits,
+  pictureKind,
   sequenceTypes,
   type VideoCodec,
 } from "./nal-units.ts";
 
-/** Types that a key frame needs, and the type of the access unit delimiter. */
+/** Types that a decoder needs to begin, and the type of the access unit delimiter. */
 const neededTypes = { h264: [7, 8], h265: [32, 33, 34] } as const;
 const delimiterTypes = { h264: 9, h265: 35 } as const;
 
@@ -22,7 +22,7 @@ interface ParameterSet {
   readonly bytes: Buffer;
 }
 
-/** Adds parameter sets to key frames that lack them. */
+/** Adds parameter sets to key frames and recovery points that lack them. */
 export class ParameterSets {
   readonly #codec: VideoCodec;
   #sets: readonly ParameterSet[] = [];
@@ -36,13 +36,9 @@ export class ParameterSets {
   /** Returns an access unit with the sets that it needs; the same bytes if none is missing. */
   complete(unit: Uint8Array): Uint8Array {
     const own: ParameterSet[] = [];
-    let isKey = false;
     let afterDelimiter = 0;
     for (const { start, end, type } of nalUnits(unit, this.#codec)) {
-      if (isSlice(type, this.#codec)) {
-        isKey = isKeyPicture(type, this.#codec);
-        break;
-      }
+      if (isSlice(type, this.#codec)) break;
       // An access unit delimiter stays the first NAL unit.
       if (type === delimiterTypes[this.#codec]) afterDelimiter = end;
       if (!isParameterSet(type, this.#codec) || own.length === maxSets) continue;
@@ -54,7 +50,8 @@ export class ParameterSets {
     );
     const earlier = this.#sets;
     if (own.length > 0) this.#remember(own);
-    if (!isKey || !isMissing || earlier.length === 0) return unit;
+    if (!isMissing || earlier.length === 0) return unit;
+    if (pictureKind(unit, this.#codec)?.recoveryCount === undefined) return unit;
     const added = earlier.filter((set) => !own.some(({ bytes }) => bytes.equals(set.bytes)));
     return Buffer.concat([
       unit.subarray(0, afterDelimiter),

@@ -12,6 +12,10 @@ export class PictureGate {
   /** Whether no other picture has followed the key frame with which decoding begins again. */
   #isAtStart = false;
   #heldBack = 0;
+  /** Pictures that may still be damaged, since decoding began without a key frame. */
+  #unsureLeft = 0;
+  /** Admitted pictures that may be damaged. */
+  maybeDamaged = 0;
 
   /** Waits for a key frame, because a picture was dropped on which the following ones depend. */
   close(): void {
@@ -32,17 +36,24 @@ export class PictureGate {
    * @param readKind reads the kind from the bytes; called only after a picture was dropped
    */
   admits(isKey: boolean | undefined, readKind: () => PictureKind | undefined): boolean {
-    if (!this.#isWaiting && !this.#isAtStart) return true;
     if (isKey === true) {
-      this.restart();
+      if (this.#isWaiting) this.restart();
+      this.#unsureLeft = 0;
       return true;
     }
     if (this.#isWaiting) {
-      const isRecoveryPoint = readKind()?.isRecoveryPoint === true;
-      this.#isWaiting = !isRecoveryPoint && ++this.#heldBack <= maxHeldBack;
-      return !this.#isWaiting;
+      const recoveryCount = readKind()?.recoveryCount;
+      this.#isWaiting = recoveryCount === undefined && ++this.#heldBack <= maxHeldBack;
+      if (this.#isWaiting) return false;
+      this.#unsureLeft = recoveryCount ?? Infinity;
+    } else if (this.#isAtStart) {
+      this.#isAtStart = readKind()?.isSkippedLeading === true;
+      if (this.#isAtStart) return false;
     }
-    this.#isAtStart = readKind()?.isSkippedLeading === true;
-    return !this.#isAtStart;
+    if (this.#unsureLeft > 0) {
+      this.#unsureLeft--;
+      this.maybeDamaged++;
+    }
+    return true;
   }
 }

@@ -182,7 +182,7 @@ describe("pictureKind", () => {
       expect(isKeyFrame(unit(codec, key), codec)).toBe(true);
       expect(isKeyFrame(unit(codec, delta), codec)).toBe(false);
       const kind = pictureKind(Buffer.concat([recovery(codec), unit(codec, delta)]), codec);
-      expect(kind).toEqual({ isKey: false, isSkippedLeading: false, isRecoveryPoint: true });
+      expect(kind).toEqual({ isKey: false, isSkippedLeading: false, recoveryCount: 0 });
     }
     expect(pictureKind(unit("h265", 9), "h265")?.isSkippedLeading).toBe(true);
     expect(pictureKind(unit("h265", 7), "h265")?.isSkippedLeading).toBe(false);

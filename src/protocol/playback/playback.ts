@@ -21,7 +21,12 @@ export type PlaybackItem = {
    */
   readonly cursor: string | undefined;
 } & (
-  | { readonly type: "frame"; readonly frame: Frame }
+  | {
+      readonly type: "frame";
+      readonly frame: Frame;
+      /** Whether a picture of encoded video on which it may depend was dropped. */
+      readonly isAfterHole?: boolean;
+    }
   /** The frame is journalled but no longer stored. Sent as GONE. */
   | { readonly type: "gone"; readonly sequence: number; readonly name: string }
   /** The frame cannot be sent, or frames were skipped. Sent as LOST. */

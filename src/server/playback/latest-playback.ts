@@ -1,4 +1,4 @@
-/** Plays back only the newest frame of each source, and of encoded video what can be decoded. */
+/** Plays back only the newest frame of each source, and of encoded video the newest pictures. */
 import { FramesError } from "../../errors.ts";
 import type { Playback, PlaybackFrame, PlaybackItem } from "../../protocol/playback/playback.ts";
 import type { FrameRecord } from "../../store/journal/journal-reader.ts";
@@ -80,16 +80,14 @@ export class LatestPlayback implements Playback {
     if (first === undefined) return undefined;
     const [source, newest] = first;
     this.#newestFrames.delete(source);
-    const frame = newest instanceof PictureQueue ? this.#nextPicture(source, newest) : newest;
-    return frameItem(this.#tail.files, frame, undefined);
-  }
-
-  #nextPicture(source: string, queue: PictureQueue): FrameRecord {
+    const { files } = this.#tail;
+    if (!(newest instanceof PictureQueue)) return frameItem(files, newest, undefined);
     this.#pictureCount--;
-    const picture = queue.shift()!;
+    const { row, isAfterHole } = newest.shift()!;
     // The other sources have their turn first.
-    if (queue.length > 0) this.#newestFrames.set(source, queue);
-    return picture;
+    if (newest.length > 0) this.#newestFrames.set(source, newest);
+    const item = frameItem(files, row, undefined);
+    return item.type === "frame" ? { ...item, isAfterHole } : item;
   }
 
   /** Queues a picture of encoded video. Returns the pictures that it makes useless. */

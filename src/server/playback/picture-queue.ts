@@ -1,24 +1,29 @@
 /** Queues the pictures of one source of encoded video for a client that asks for the latest frames. */
-import { closeReadFile } from "../../common/close-file.ts";
-import { readPictureHead } from "../../store/directory/file-check.ts";
 import type { FrameRecord } from "../../store/journal/journal-reader.ts";
-import { pictureKind, type PictureKind } from "../../video/nal-units.ts";
-import { PictureGate } from "../../video/picture-gate.ts";
-import { codecOf } from "../../video/picture-head.ts";
+import { readKind } from "./decodable-playback.ts";
 import type { JournalTail } from "./journal-tail.ts";
+import { StoredFrame } from "./stored-frame.ts";
 
 /** Look-ups that take as long as reading a group of pictures. */
 const groupCost = 10;
 
-/**
- * Pictures in the order of decoding. Those before a newer key frame are dropped, and those that
- * cannot be decoded.
- */
+/** Pictures among which a recovery point is looked for: as many as may be looked up at a time. */
+const maxLookedBack = 100;
+
+/** A picture in the queue. */
+export interface QueuedPicture {
+  readonly row: FrameRecord;
+  /** Whether a picture on which it may depend was dropped, or it is the first. */
+  readonly isAfterHole: boolean;
+}
+
+/** Pictures in the order of decoding. Those before a newer key frame are dropped. */
 export class PictureQueue {
   readonly #tail: JournalTail;
   readonly #takeLookups: (count: number) => boolean;
-  readonly #pictures: FrameRecord[] = [];
-  readonly #gate = new PictureGate();
+  readonly #pictures: QueuedPicture[] = [];
+  /** Whether a picture was dropped after the last one in the queue. */
+  #hasHole = false;
   #session: string | undefined;
   /** Number of the last picture that was added. */
   #lastNumber = 0;
@@ -33,13 +38,14 @@ export class PictureQueue {
     return this.#pictures.length;
   }
 
-  shift(): FrameRecord | undefined {
+  shift(): QueuedPicture | undefined {
     return this.#pictures.shift();
   }
 
-  /** Removes all pictures. */
+  /** Drops all pictures, and returns them. */
   clear(): FrameRecord[] {
-    return this.#pictures.splice(0);
+    this.#hasHole ||= this.#pictures.length > 0;
+    return this.#pictures.splice(0).map(({ row }) => row);
   }
 
   /**
@@ -53,59 +59,46 @@ export class PictureQueue {
     // A decoder could not use a late picture.
     if (row.sequence <= this.#lastNumber) return [row];
     this.#lastNumber = row.sequence;
-    if (row.isKey === true) return this.#addKey(row);
-    if (!hasRoom) this.#gate.close();
-    if (!hasRoom || !this.#gate.admits(false, () => this.#readKind(row))) return [row];
-    this.#pictures.push(row);
-    return [];
-  }
-
-  #addKey(row: FrameRecord): FrameRecord[] {
-    const dropped = this.clear();
-    if (dropped.length > 0) this.#gate.restart();
-    else this.#gate.admits(true, () => undefined);
-    this.#pictures.push(row);
+    const dropped = row.isKey === true ? this.clear() : [];
+    if (row.isKey !== true && !hasRoom) {
+      this.#hasHole = true;
+      return [row];
+    }
+    this.#push(row);
     return dropped;
   }
 
-  /** Begins with the key frame before the first picture of a session. */
+  #push(row: FrameRecord): void {
+    this.#pictures.push({ row, isAfterHole: this.#hasHole });
+    this.#hasHole = false;
+  }
+
+  /** Begins with the key frame, or else the recovery point, before the first picture of a session. */
   #begin(row: FrameRecord, hasRoom: boolean): FrameRecord[] {
     const dropped = this.clear();
-    const group = this.#groupUpTo(row, hasRoom);
     this.#session = row.session;
-    this.#lastNumber = 0;
-    if (group === undefined) this.#gate.close();
-    else if (group.length > 0) this.#gate.restart();
-    // A source without any key frame is sent as it is.
-    for (const picture of group?.length === 0 ? [row] : (group ?? [])) {
-      if (this.#gate.admits(picture.isKey, () => this.#readKind(picture))) {
-        this.#pictures.push(picture);
-      }
-    }
     this.#lastNumber = row.sequence;
-    return group === undefined ? [...dropped, row] : dropped;
+    this.#hasHole = true;
+    if (row.isKey !== true && !(hasRoom && this.#takeLookups(groupCost))) return [...dropped, row];
+    const group = row.isKey === true ? [row] : this.#tail.reader.decodableUpTo(row);
+    const hasKey = group !== undefined && group.length > 0;
+    const pictures = hasKey ? group : this.#fromRecoveryPoint(row);
+    // A source with neither of both is sent as it is.
+    if (pictures === undefined && group?.length === 0) this.#hasHole = false;
+    for (const picture of pictures ?? [row]) this.#push(picture);
+    return dropped;
   }
 
-  /** Returns what a decoder needs for a picture; `undefined` if that is too much. */
-  #groupUpTo(row: FrameRecord, hasRoom: boolean): FrameRecord[] | undefined {
-    if (row.isKey === true) return [row];
-    const mayRead = hasRoom && this.#takeLookups(groupCost);
-    return mayRead ? this.#tail.reader.decodableUpTo(row) : undefined;
-  }
-
-  /** Reads the kind of a picture from its file; `undefined` if that is not possible. */
-  #readKind(row: FrameRecord): PictureKind | undefined {
-    const { files, fetch } = this.#tail;
-    const codec = codecOf(undefined, row.name);
-    if (codec === undefined || fetch !== undefined || !this.#takeLookups(1)) return undefined;
-    let file: number | undefined;
-    try {
-      file = files.open(row);
-      return file === undefined ? undefined : pictureKind(readPictureHead(file), codec);
-    } catch {
-      return undefined;
-    } finally {
-      if (file !== undefined) closeReadFile(file);
-    }
+  /** Returns the pictures from the newest recovery point up to a picture; `undefined` without one. */
+  #fromRecoveryPoint(row: FrameRecord): FrameRecord[] | undefined {
+    const { reader, files, fetch } = this.#tail;
+    if (fetch !== undefined) return undefined;
+    const sequence = row.sequence - maxLookedBack;
+    const pictures = reader.picturesAfter({ ...row, sequence }, maxLookedBack);
+    const index = pictures.findLastIndex((picture) => {
+      const isAllowed = this.#takeLookups(1);
+      return isAllowed && readKind(new StoredFrame(files, picture))?.recoveryCount !== undefined;
+    });
+    return index < 0 ? undefined : pictures.slice(index);
   }
 }

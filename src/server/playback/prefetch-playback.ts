@@ -157,6 +157,11 @@ export class RemoteFrame implements Frame {
     into.set(this.#loaded);
   }
 
+  /** Returns the bytes of a frame that was fetched; `undefined` for a large one, or without bytes. */
+  readHead(): Uint8Array | undefined {
+    return this.#loaded instanceof FramesError ? undefined : this.#loaded;
+  }
+
   async *pieces(): AsyncGenerator<Uint8Array, undefined> {
     try {
       const response = await this.#open();

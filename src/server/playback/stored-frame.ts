@@ -6,6 +6,7 @@ import { crc32 } from "../../common/checksum.ts";
 import { FramesError, isExhausted, systemCode, systemSentence } from "../../errors.ts";
 import type { Frame, FramePieces } from "../../frame.ts";
 import { closeReadFile } from "../../common/close-file.ts";
+import { readPictureHead } from "../../store/directory/file-check.ts";
 import type { FrameFiles } from "../../store/directory/frame-files.ts";
 import type { FrameRecord } from "../../store/journal/journal-reader.ts";
 
@@ -61,6 +62,19 @@ export class StoredFrame implements Frame {
       if (crc32(into) !== this.record.crc32) throw contentMismatch();
     } catch (error) {
       throw toReadError(error);
+    } finally {
+      if (file !== undefined) closeReadFile(file);
+    }
+  }
+
+  /** Reads the first bytes; `undefined` if that is not possible. */
+  readHead(): Uint8Array | undefined {
+    let file: number | undefined;
+    try {
+      file = this.#open();
+      return readPictureHead(file);
+    } catch {
+      return undefined;
     } finally {
       if (file !== undefined) closeReadFile(file);
     }

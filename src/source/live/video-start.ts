@@ -20,7 +20,7 @@ export class VideoStart {
   skips(unit: Uint8Array): boolean {
     if (this.#hasBegun) return false;
     // The first bytes may also be the rest of a picture.
-    const isBeginning = pictureKind(unit, this.#codec)?.isRecoveryPoint === true;
+    const isBeginning = pictureKind(unit, this.#codec)?.recoveryCount !== undefined;
     this.#hasBegun = isBeginning || this.#skipped === maxSkipped;
     if (!this.#hasBegun) {
       this.#skipped++;

@@ -1,29 +1,35 @@
 // Playback of encoded video: a client gets what a decoder can use, and is told of all else.
 //
-// Covers: server/playback/picture-queue.ts
+// Covers: server/playback/picture-queue.ts, server/playback/decodable-playback.ts
 
 import { afterEach, describe, expect, test } from "bun:test";
 import { crc32 } from "node:zlib";
+import { FramesError } from "../../../src/errors.ts";
+import { DecodablePlayback } from "../../../src/server/playback/decodable-playback.ts";
 import { JournalPlayback } from "../../../src/server/playback/journal-playback.ts";
 import { JournalTail } from "../../../src/server/playback/journal-tail.ts";
 import { LatestPlayback } from "../../../src/server/playback/latest-playback.ts";
+import { PrefetchPlayback } from "../../../src/server/playback/prefetch-playback.ts";
 import type { PlaybackRequest } from "../../../src/server/playback/playback-request.ts";
-import type { Playback } from "../../../src/protocol/playback/playback.ts";
+import type { Playback, PlaybackFrame } from "../../../src/protocol/playback/playback.ts";
 import { DirectoryStore } from "../../../src/store/directory/directory-store.ts";
+import type { FrameLocation } from "../../../src/store/store-contents.ts";
 import { CommitSignal } from "../../../src/store/journal/commit-signal.ts";
 import { maxGroupFrames } from "../../../src/store/journal/journal-reader.ts";
 import { temporaryFolder } from "../../helper/program.ts";
+import { until } from "../../helper/time.ts";
 import { Random } from "../../wire/fuzz.ts";
 
 const session = "1".repeat(32);
 const closing: (() => void)[] = [];
 afterEach(() => closing.splice(0).forEach((close) => close()));
 
-/** Access units of H.265 by letter: a key frame, another picture, and a leading one. */
+/** Access units of H.265 by letter: a key frame, another picture, a leading one, a recovery point. */
 const units: Readonly<Record<string, string>> = {
   K: "000000012a01ff",
   d: "000000010201ff",
   l: "000000011201ff",
+  r: "000000014e0106012580" + "000000010201ff",
 };
 
 /** A store whose sources of encoded video grow while it is read. */
@@ -37,8 +43,16 @@ class Recorder {
   readonly #last = new Map<string, number>();
   readonly #tail: JournalTail;
 
-  constructor() {
-    this.#tail = new JournalTail(this.#store.contents, this.#arrivals, undefined);
+  /** @param isRemote whether its frames have to be fetched, as those of a bucket */
+  constructor(isRemote = false) {
+    const { contents } = this.#store;
+    const fetch = async (frame: FrameLocation) => new Response(contents.blob(frame)!);
+    const remote = { ...contents, location: contents.location, journalPath: contents.journalPath };
+    this.#tail = new JournalTail(
+      isRemote ? { ...remote, fetch } : contents,
+      this.#arrivals,
+      undefined,
+    );
     closing.push(
       () => this.#tail.close(),
       () => this.#store.close(),
@@ -81,8 +95,12 @@ class Recorder {
     return writer.finish(crc32(bytes));
   }
 
-  latest(fields: Partial<PlaybackRequest> = {}): LatestPlayback {
-    return new LatestPlayback(this.#tail, { stream: "s", follow: true, ...fields });
+  latest(fields: Partial<PlaybackRequest> = {}): DecodablePlayback {
+    const request = { stream: "s", follow: true, ...fields };
+    const latest = new LatestPlayback(this.#tail, request);
+    const { fetch } = this.#tail;
+    const isLocal = fetch === undefined;
+    return new DecodablePlayback(isLocal ? latest : new PrefetchPlayback(latest, fetch, () => {}));
   }
 
   complete(fields: Partial<PlaybackRequest> = {}): JournalPlayback {
@@ -103,6 +121,16 @@ function take(playback: Playback, count = Infinity): string[] {
       taken.push(`${item.error.code} ${item.source.name} ${item.first}-${item.last}`);
     }
   }
+  return taken;
+}
+
+/** Takes items, until there are as many as are expected. */
+async function fetched(playback: Playback, count: number): Promise<string[]> {
+  const taken: string[] = [];
+  await until(`${count} items`, () => {
+    taken.push(...take(playback, count - taken.length));
+    return taken.length === count;
+  });
   return taken;
 }
 
@@ -161,7 +189,55 @@ describe("LatestPlayback of encoded video", () => {
     expect(take(playback)).toEqual(["cam 3", "cam 4", "cam 5"]);
     await recorder.put("cam", "ddK");
     await recorder.put("cam", "lld");
-    expect(take(playback)).toEqual(["dropped cam 6-7", "dropped cam 9-10", "cam 8", "cam 11"]);
+    const leading = ["dropped cam 9-9", "dropped cam 10-10"];
+    expect(take(playback)).toEqual(["dropped cam 6-7", "cam 8", ...leading, "cam 11"]);
+  });
+
+  test("a latest playback from a bucket leaves out leading pictures after a hole, and not without one", async () => {
+    const recorder = new Recorder(true);
+    const playback = recorder.latest();
+    await recorder.put("cam", "Kd");
+    expect(await fetched(playback, 2)).toEqual(["cam 1", "cam 2"]);
+    await recorder.put("cam", "Kld");
+    expect(await fetched(playback, 3)).toEqual(["cam 3", "cam 4", "cam 5"]);
+    await recorder.put("cam", "ddKlld");
+    const leading = ["dropped cam 9-9", "dropped cam 10-10"];
+    expect(await fetched(playback, 5)).toEqual(["dropped cam 6-7", "cam 8", ...leading, "cam 11"]);
+  });
+
+  test("a latest playback of a source that has recovery points only begins with the newest one", async () => {
+    const recorder = new Recorder();
+    await recorder.put("cam", "drddrdd");
+    const playback = recorder.latest();
+    expect(take(playback)).toEqual(numbered("cam", 5, 7));
+    await recorder.put("cam", "d");
+    expect(take(playback)).toEqual(["cam 8"]);
+  });
+
+  for (const isRemote of [false, true]) {
+    const what = isRemote ? "a bucket" : "a directory";
+    test(`a latest playback from ${what} goes on at a recovery point where the key frame is too far`, async () => {
+      const recorder = new Recorder(isRemote);
+      await recorder.put("cam", `K${"d".repeat(maxGroupFrames)}`);
+      const playback = recorder.latest();
+      const last = maxGroupFrames + 1;
+      expect(await fetched(playback, 1)).toEqual([`dropped cam ${last}-${last}`]);
+      await recorder.put("cam", "drd");
+      const sent = [`dropped cam ${last + 1}-${last + 1}`, ...numbered("cam", last + 2, last + 3)];
+      expect(await fetched(playback, 3)).toEqual(sent);
+    });
+  }
+
+  test("after a frame that cannot be read, the ones that need it are dropped", async () => {
+    const recorder = new Recorder();
+    const playback = recorder.latest();
+    await recorder.put("cam", "Kdd");
+    const key = playback.next() as PlaybackFrame;
+    const error = new FramesError("vanished");
+    expect(playback.onReadError(key, error)).toMatchObject({ type: "gone", sequence: 1 });
+    expect(take(playback)).toEqual(["dropped cam 2-2", "dropped cam 3-3"]);
+    await recorder.put("cam", "Kd");
+    expect(take(playback)).toEqual(["cam 4", "cam 5"]);
   });
 
   test("a latest playback goes on with a new session at its key frame, and drops a picture that comes late", async () => {
