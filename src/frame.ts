@@ -101,6 +101,8 @@ export interface FrameSource {
   readonly total?: number | undefined;
   /** Sequence numbers assigned so far, if the source captures ahead of `next`. */
   readonly capturedCount?: number;
+  /** Pictures of encoded video that may be damaged, because others were dropped before them. */
+  readonly maybeDamagedCount?: number;
   /** Losses that `next` has not returned yet. */
   readonly unreportedLosses?: readonly Loss[];
   /**

@@ -95,7 +95,9 @@ export async function receiveCommand(
       output.discard();
       return 0;
     }
-    if (stdout.skipped > 0) output.onEvent({ type: "undecodable", frames: stdout.skipped });
+    const { skipped, maybeDamaged } = stdout;
+    if (skipped > 0) output.onEvent({ type: "undecodable", frames: skipped });
+    if (maybeDamaged > 0) output.onEvent({ type: "maybe-damaged", frames: maybeDamaged });
     output.printSummary(summary);
     return exitCodeOf(summary);
   } catch (error) {

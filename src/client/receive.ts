@@ -58,6 +58,8 @@ export type ReceiveEvent =
   | { type: "file"; path: string }
   /** Frames of encoded video that are not written, because a frame before them is missing. */
   | { type: "undecodable"; frames: number }
+  /** Written frames of encoded video that may be damaged: they follow a recovery point. */
+  | { type: "maybe-damaged"; frames: number }
   | { type: "progress"; sources: readonly SourceProgress[]; report: () => readonly SourceReport[] }
   /** Frames that the server did not send, or that could not be stored here, and why. */
   | { type: "undelivered"; report: Undelivered };
@@ -277,7 +279,9 @@ async function receiveToVideo(
   const video = new VideoFile(path);
   const summary = await video.write(iterate(stream, "video", options));
   if (!summary.interrupted && video.complete()) options.onEvent?.({ type: "file", path });
-  if (video.skipped > 0) options.onEvent?.({ type: "undecodable", frames: video.skipped });
+  const { skipped, maybeDamaged } = video;
+  if (skipped > 0) options.onEvent?.({ type: "undecodable", frames: skipped });
+  if (maybeDamaged > 0) options.onEvent?.({ type: "maybe-damaged", frames: maybeDamaged });
   return summary;
 }
 

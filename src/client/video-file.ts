@@ -4,7 +4,7 @@ import { FramesError } from "../errors.ts";
 import { feedFfmpeg, findProgram } from "../source/media/ffmpeg.ts";
 import { DecodableFilter } from "../video/decodable.ts";
 import { matroskaHead, matroskaPictureHead, matroskaTickNs } from "../video/matroska.ts";
-import { isKeyFrame, type VideoCodec } from "../video/nal-units.ts";
+import { pictureKind, type VideoCodec } from "../video/nal-units.ts";
 import { codecOf } from "../video/picture-head.ts";
 import type { ReceivedFrame } from "./callback-sink.ts";
 import { checkIsFree, createPartialFile, nameFile, partialPathOf } from "./new-file.ts";
@@ -38,6 +38,11 @@ export class VideoFile {
   /** Frames that are not in the file, because no decoder could show them. */
   get skipped(): number {
     return this.#filter?.skipped ?? 0;
+  }
+
+  /** Written frames of encoded video that may be damaged. */
+  get maybeDamaged(): number {
+    return this.#filter?.maybeDamaged ?? 0;
   }
 
   /**
@@ -109,7 +114,9 @@ export class VideoFile {
       const { captured, bytes } = frame;
       // A clock that was set back makes no time before the first.
       const ticks = Math.max(0, Number((captured - first.captured) / BigInt(matroskaTickNs)));
-      yield matroskaPictureHead(ticks, bytes.length, isKeyFrame(bytes, codec));
+      // ffmpeg leaves out what comes before the first picture that is marked.
+      const isStart = pictureKind(bytes, codec)?.recoveryCount !== undefined;
+      yield matroskaPictureHead(ticks, bytes.length, isStart);
       yield bytes;
       const next = await frames.next();
       if (next.done === true) return void onEnd(next.value);

@@ -27,6 +27,8 @@ export interface SourceProgress {
   lost: number;
   /** Part of `lost`: frames dropped by a full queue. */
   dropped: number;
+  /** Pictures of encoded video that may be damaged, because others were dropped before them. */
+  readonly maybeDamaged?: number;
   /** Frames sent more than once, because a connection broke before their receipt. */
   retried: number;
   /** Delays from capture to receipt; only for live sources. */

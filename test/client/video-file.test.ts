@@ -7,7 +7,14 @@ import { existsSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { receive, type ReceiveEvent, send } from "frames";
 import type { FramesError } from "../../src/errors.ts";
-import { type Clip, groupLength, makeClip, pictureHashes } from "../helper/encoded-video.ts";
+import { pictureKind } from "../../src/video/nal-units.ts";
+import {
+  type Clip,
+  groupLength,
+  makeClip,
+  pictureHashes,
+  unitsOf,
+} from "../helper/encoded-video.ts";
 import { children, needs, packetsOf } from "../helper/ffmpeg.ts";
 import { temporaryFolder } from "../helper/program.ts";
 import { until } from "../helper/time.ts";
@@ -115,6 +122,36 @@ describe("a video file", () => {
       await receive("none", { from: viewed.server.address, file: none, onEvent });
       expect(events).toContainEqual({ type: "undecodable", frames: 6 });
       expect(existsSync(none)).toBe(false);
+    },
+  );
+
+  test.skipIf(needs !== "")(
+    `${needs}a video without key frames is written from a recovery point on, and what may be damaged is counted`,
+    async () => {
+      await using viewed = await startViewed();
+      const folder = temporaryFolder();
+      const units = await unitsOf(folder, "intra refresh", 75);
+      const counts = units.map((unit) => pictureKind(unit, "h264")!.recoveryCount);
+      const start = counts.findIndex((count, index) => index > 0 && count !== undefined);
+      const frames = units.slice(3).map((bytes, index) => ({
+        ...{ bytes, extension: "h264", captured: capturedAt(index) },
+      }));
+      await send(frames, { to: viewed.server.address, stream: "run", source: "cam" });
+      const whole = join(folder, "whole.h264");
+      await Bun.write(whole, Buffer.concat(units));
+      const right = (await pictureHashes(whole)).slice(start + counts[start]!);
+      expect(right.length).toBeGreaterThan(10);
+      for (const name of ["out.mp4", "out.mkv"]) {
+        const events: ReceiveEvent[] = [];
+        const onEvent = (event: ReceiveEvent) => void events.push(event);
+        const file = join(folder, name);
+        await receive("run", { from: viewed.server.address, file, onEvent });
+        expect(await packetsOf(file)).toHaveLength(units.length - start);
+        // ffmpeg shows none of the pictures that may be damaged.
+        expect(await pictureHashes(file)).toEqual(right);
+        expect(events).toContainEqual({ type: "undecodable", frames: start - 3 });
+        expect(events).toContainEqual({ type: "maybe-damaged", frames: counts[start]! });
+      }
     },
   );
 

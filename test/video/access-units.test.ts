@@ -135,7 +135,7 @@ describe("AccessUnitSplitter", () => {
 });
 
 describe("ParameterSets", () => {
-  test("a key frame gets the sets of the description, until newer ones come", () => {
+  test("a key frame or recovery point gets the sets of the description, until newer ones come", () => {
     const [sequence, picture] = [unit("h264", 7), unit("h264", 8)];
     const sets = new ParameterSets("h264", Buffer.concat([sequence, picture]));
     const key = unit("h264", 5);
@@ -146,6 +146,8 @@ describe("ParameterSets", () => {
     expect(sets.complete(key)).toEqual(Buffer.concat([...newer, key]));
     const delta = unit("h264", 1);
     expect(sets.complete(delta)).toBe(delta);
+    const recovery = Buffer.concat([Buffer.from("000001060601a480", "hex"), delta]);
+    expect(sets.complete(recovery)).toEqual(Buffer.concat([...newer, recovery]));
     // Only the sequence parameter set is new.
     const half = Buffer.concat([sequence, key]);
     expect(sets.complete(half)).toEqual(Buffer.concat([...newer, sequence, key]));

@@ -2,9 +2,17 @@ import { expect, test } from "bun:test";
 import { DecodableFilter } from "../../src/video/decodable.ts";
 import type { VideoCodec } from "../../src/video/nal-units.ts";
 
-/** Access units of one slice: a key frame, another picture, and in H.265 a skipped leading one. */
+/**
+ * Access units of one slice: a key frame, another picture, a recovery point after which two pictures
+ * may be damaged, and in H.265 a skipped leading one.
+ */
 const units = {
-  h264: { K: [0, 0, 1, 0x65, 0x88], d: [0, 0, 1, 0x41, 0x9a], "-": [1, 2, 3] },
+  h264: {
+    K: [0, 0, 1, 0x65, 0x88],
+    d: [0, 0, 1, 0x41, 0x9a],
+    "-": [1, 2, 3],
+    r: [0, 0, 1, 6, 6, 1, 0x64, 0x80, 0, 0, 1, 0x41, 0x9a],
+  },
   h265: {
     K: [0, 0, 1, 21 << 1, 1, 0x80],
     d: [0, 0, 1, 1 << 1, 1, 0x80],
@@ -13,7 +21,7 @@ const units = {
 } as const;
 
 /** Passes pictures, each with its number from 1. A blank is a number that never comes. */
-function accepted(codec: VideoCodec, pictures: string): string {
+function accepted(codec: VideoCodec, pictures: string, maybeDamaged = 0): string {
   const filter = new DecodableFilter(codec);
   const known = units[codec] as Record<string, readonly number[]>;
   const taken = [...pictures].map((picture, index) => {
@@ -21,6 +29,7 @@ function accepted(codec: VideoCodec, pictures: string): string {
     return filter.accepts(index + 1, new Uint8Array(known[picture]!)) ? picture : ".";
   });
   expect(filter.skipped).toBe(taken.filter((picture) => picture === ".").length);
+  expect(filter.maybeDamaged).toBe(maybeDamaged);
   return taken.join("");
 }
 
@@ -32,6 +41,12 @@ test("decoding begins with a key frame and goes on without a hole", () => {
 test("after a hole nothing is taken before the next key frame", () => {
   expect(accepted("h264", "Kd ddKd")).toBe("Kd ..Kd");
   expect(accepted("h264", "Kd KdKd")).toBe("Kd KdKd");
+});
+
+test("a stream without key frames begins and goes on at a recovery point, and what may be damaged is counted", () => {
+  expect(accepted("h264", "ddrddd", 2)).toBe("..rddd");
+  expect(accepted("h264", "Kdrd dddrd", 2)).toBe("Kdrd ...rd");
+  expect(accepted("h264", "drKd", 1)).toBe(".rKd");
 });
 
 test("leading pictures are left out only where decoding begins", () => {

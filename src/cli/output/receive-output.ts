@@ -75,6 +75,11 @@ export class ReceiveOutput {
         if (this.#isJson) printJson(this.#terminal, event);
         return this.#messages.warn(`${count} left out: no key frame came before them`);
       }
+      case "maybe-damaged": {
+        const count = formatCount(event.frames, "frame");
+        if (this.#isJson) printJson(this.#terminal, event);
+        return this.#messages.warn(`${count} possibly damaged: only a recovery point came before`);
+      }
       case "progress":
         this.#sources = event.sources;
         this.#sourceReports = event.report;

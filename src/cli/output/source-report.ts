@@ -22,6 +22,7 @@ export function sourceReportJson(report: SourceReport): Record<string, unknown> 
     bytes,
     lost,
     dropped,
+    maybeDamaged = 0,
     retried,
   } = progress;
   const frames = settled - refused - removedAtServer - conflictsSkipped;
@@ -36,6 +37,7 @@ export function sourceReportJson(report: SourceReport): Record<string, unknown> 
     refused,
     lost,
     dropped,
+    ...(maybeDamaged > 0 ? { maybeDamaged } : {}),
     retried,
     ...(seconds > 0 ? { rate: frames / seconds } : {}),
     ...(delays === undefined ? {} : { late: delays.countAbove(lateAfterMs) }),
@@ -58,6 +60,7 @@ export function sourceReportLine(report: SourceReport): string {
     removedAtServer,
     conflictsSkipped,
     dropped,
+    maybeDamaged = 0,
     lost,
     retried,
     delays,
@@ -81,6 +84,7 @@ export function sourceReportLine(report: SourceReport): string {
     const ellipsis = moreGaps > 0 || gaps.length > listed.length ? ", …" : "";
     parts.push(`${dropped} dropped (${listed.map(formatRange).join(", ")}${ellipsis})`);
   }
+  if (maybeDamaged > 0) parts.push(`${maybeDamaged} possibly damaged`);
   return `${printable(name)}: ${parts.join(", ")}`;
 }
 

@@ -29,6 +29,11 @@ export class StdoutFrames {
     return this.#filter?.skipped ?? 0;
   }
 
+  /** Written frames of encoded video that may be damaged. */
+  get maybeDamaged(): number {
+    return this.#filter?.maybeDamaged ?? 0;
+  }
+
   #isDecodable({ name, sequence, bytes }: ReceivedFrame): boolean {
     const codec = codecOf(undefined, name);
     if (codec === undefined || this.#isMultipart) return true;

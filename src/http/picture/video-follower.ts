@@ -4,14 +4,15 @@
  */
 import { crc32 } from "../../common/checksum.ts";
 import { ConcurrencyLimit } from "../../common/concurrency.ts";
-import type {
-  FrameRecord,
-  JournalReader,
-  VideoPicture,
+import {
+  type FrameRecord,
+  type JournalReader,
+  maxGroupFrames,
+  type VideoPicture,
 } from "../../store/journal/journal-reader.ts";
 import type { StoreContents } from "../../store/store-contents.ts";
 import { DecodableFilter } from "../../video/decodable.ts";
-import type { VideoCodec } from "../../video/nal-units.ts";
+import { pictureKind, type VideoCodec } from "../../video/nal-units.ts";
 import { codecOf } from "../../video/picture-head.ts";
 import type { LiveSources } from "../live/live-sources.ts";
 import type { NewestFrame, SourceStats } from "../live/source-stats.ts";
@@ -19,6 +20,9 @@ import { maxLiveFrameBytes } from "./newest-frames.ts";
 
 /** Milliseconds that a viewer may be behind before it goes on at a newer key frame. */
 const maxLagMs = 1000;
+
+/** Pictures that are read to find a recovery point, if no key frame is near: some 10 seconds. */
+const maxLookedBack = 300;
 
 /** Rows read at a time. A longer gap of numbers is left at the next key frame. */
 const batchSize = 64;
@@ -75,6 +79,8 @@ export class VideoFollower {
   #next: FrameRecord[] = [];
   /** When the viewer took the first picture after it had taken all, in milliseconds. */
   #behindSince: number | undefined;
+  /** When a recovery point was looked for, in milliseconds. That reads many pictures. */
+  #lookedBackAt = -Infinity;
   /** Number of the picture that was returned last. */
   #returned = 0;
 
@@ -86,12 +92,12 @@ export class VideoFollower {
   }
 
   /**
-   * Returns the next picture: first the key frame before the newest one. Undefined if there is none
-   * at the moment.
+   * Returns the next picture: first the key frame or recovery point before the newest one. Undefined
+   * if there is none at the moment.
    */
   async next(): Promise<FollowedPicture | undefined> {
     for (;;) {
-      const record = this.#nextRecord();
+      const record = await this.#nextRecord();
       if (record === undefined) {
         this.#behindSince = undefined;
         return undefined;
@@ -111,23 +117,40 @@ export class VideoFollower {
     this.#filter.restart();
   }
 
-  #nextRecord(): FrameRecord | undefined {
+  async #nextRecord(): Promise<FrameRecord | undefined> {
     const { reader, liveSources } = this.#store;
     const newest = this.#newest();
     const last = this.#last;
     if (newest === undefined) return undefined;
     if (last?.session !== newest.session) {
       this.#next = [];
-      return reader.keyFrameBefore(newest);
+      return await this.#startBefore(newest);
     }
     if (last.sequence >= newest.sequence) return undefined;
     if (this.#next.length === 0) this.#next = reader.picturesAfter(last, batchSize);
     this.#behindSince ??= liveSources.now;
     const isLate = liveSources.now - this.#behindSince > maxLagMs;
     if (!isLate && this.#next.length > 0) return this.#next.shift();
-    const key = reader.keyFrameBefore(newest);
-    if (key === undefined || key.sequence <= last.sequence) return this.#next.shift();
+    const start = await this.#startBefore(newest);
+    if (start === undefined || start.sequence <= last.sequence) return this.#next.shift();
     this.#next = [];
+    return start;
+  }
+
+  /** Returns the newest key frame. If it is far away, returns the newest recovery point, if any. */
+  async #startBefore(newest: VideoPicture): Promise<FrameRecord | undefined> {
+    const { reader, liveSources } = this.#store;
+    const key = reader.keyFrameBefore(newest);
+    if (key !== undefined && newest.sequence - key.sequence < maxGroupFrames) return key;
+    if (liveSources.now - this.#lookedBackAt < maxLagMs) return key;
+    this.#lookedBackAt = liveSources.now;
+    const sequence = newest.sequence - maxLookedBack;
+    const pictures = reader.picturesAfter({ ...newest, sequence }, maxLookedBack);
+    for (const record of pictures.reverse()) {
+      const bytes = await this.#read(record);
+      if (bytes === undefined) continue;
+      if (pictureKind(bytes, this.#codec)?.recoveryCount !== undefined) return record;
+    }
     return key;
   }
 

@@ -120,6 +120,9 @@ export class OutgoingSource {
       get capturedCount() {
         return input.capturedCount ?? Math.max(this.sent, this.settled) + this.lost;
       },
+      get maybeDamaged() {
+        return input.maybeDamagedCount ?? 0;
+      },
       sent: 0,
       bytes: 0,
       settled: 0,

@@ -4,6 +4,7 @@ import {
   isParameterSet,
   isSlice,
   nalUnits,
+  type PictureKind,
   pictureKind,
   sequenceTypes,
   type VideoCodec,
@@ -19,6 +20,9 @@ export const codecNames = { h264: "H.264", h265: "H.265" } as const;
 /** Time without a key frame after which that is reported, in nanoseconds. */
 const maxKeyInterval = 60_000_000_000n;
 
+/** The same for a stream that has recovery points. Some cameras have a few between key frames. */
+const maxRecoveryInterval = 10_000_000_000n;
+
 /** Longest pause between pictures that counts. A longer one is a jump of the timestamps. */
 const maxPause = 10_000_000_000n;
 
@@ -31,6 +35,10 @@ export class EncodedVideo {
   #lastTime = 0n;
   /** Nanoseconds since the last key frame. */
   #sinceKey = 0n;
+  /** Whether the source was reported to have no key frames, and none came since. */
+  #isReported = false;
+  /** Whether the source was reported to have recovery points instead. That is said once. */
+  #hasRecoveryPoints = false;
   #sequenceSet: Buffer | undefined;
 
   constructor(codec: VideoCodec, onNotice: OnNotice) {
@@ -57,24 +65,33 @@ export class EncodedVideo {
         `Cannot send the frame: it holds no picture of ${codecNames[this.codec]} in Annex B; check what the source sends`,
       );
     }
-    if (!this.#hasBegun && !kind.isKey) {
+    if (!this.#hasBegun && kind.recoveryCount === undefined) {
       this.#onNotice("its pictures before the first key frame cannot be decoded");
     }
-    this.#checkInterval(kind.isKey, captured);
+    this.#checkInterval(kind, captured);
     if (kind.isKey) this.#checkSequenceSet(bytes);
     this.#hasBegun = true;
     return kind.isKey;
   }
 
-  #checkInterval(isKey: boolean, captured: bigint): void {
+  #checkInterval({ isKey, recoveryCount }: PictureKind, captured: bigint): void {
     const step = this.#hasBegun ? captured - this.#lastTime : 0n;
     this.#lastTime = captured;
-    if (isKey) this.#sinceKey = 0n;
-    else if (step > 0n && step < maxPause) this.#sinceKey += step;
-    if (this.#sinceKey < maxKeyInterval) return;
-    this.#sinceKey = 0n;
-    const effect = "viewers cannot begin, and lost pictures damage the ones after them";
-    this.#onNotice(`no key frame came for 60 s: ${effect}; ${keyFrameAdvice}`);
+    if (isKey) {
+      this.#sinceKey = 0n;
+      this.#isReported = this.#hasRecoveryPoints;
+    } else if (step > 0n && step < maxPause) this.#sinceKey += step;
+    if (this.#isReported) return;
+    if (recoveryCount !== undefined && this.#sinceKey >= maxRecoveryInterval) {
+      this.#isReported = this.#hasRecoveryPoints = true;
+      const effect = "after lost pictures it goes on at one, with pictures that may be damaged";
+      const advice = `turn off intra refresh and open GOPs, and ${keyFrameAdvice}`;
+      this.#onNotice(`it has recovery points instead of key frames: ${effect}; ${advice}`);
+    } else if (this.#sinceKey >= maxKeyInterval) {
+      this.#isReported = true;
+      const effect = "viewers cannot begin, and lost pictures damage the ones after them";
+      this.#onNotice(`no key frame came for 60 s: ${effect}; ${keyFrameAdvice}`);
+    }
   }
 
   #checkSequenceSet(bytes: Uint8Array): void {

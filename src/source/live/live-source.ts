@@ -1,6 +1,6 @@
 /** A source of live frames, with a queue that drops or spools frames when it is full. */
 import { FramesError } from "../../errors.ts";
-import { pictureKind } from "../../video/nal-units.ts";
+import { pictureKind, type PictureKind } from "../../video/nal-units.ts";
 import { PictureGate } from "../../video/picture-gate.ts";
 import { codecOf, maxHeadBytes } from "../../video/picture-head.ts";
 import type { Frame, FrameSource, Loss, RawShape } from "../../frame.ts";
@@ -16,6 +16,9 @@ import type { SourceSpool } from "./source-spool.ts";
 
 /** Limit for the queue of one source, in bytes. A single larger frame is still queued. */
 const maxQueueBytes = 256 << 20;
+
+/** Pictures in a spool that are read to find a recovery point: some 20 seconds. */
+const maxLookedAt = 600;
 
 /** Pause before a spool whose disk failed is tried again, in milliseconds. */
 const spoolRetryMs = 1000;
@@ -85,6 +88,10 @@ export class LiveSource implements FrameSource {
 
   get capturedCount(): number {
     return this.#sequence;
+  }
+
+  get maybeDamagedCount(): number {
+    return this.#gate.maybeDamaged;
   }
 
   get unreportedLosses(): readonly Loss[] {
@@ -225,7 +232,7 @@ export class LiveSource implements FrameSource {
     // video, because those in the spool need them.
     const mayExceed = this.#policy === "block" || (wasInFlight && frame.isKey !== undefined);
     if (!mayExceed && !this.#spool.isLargeEnoughFor(frame)) return void this.#skip(frame);
-    if (!mayExceed && !this.#makeRoom(this.#spool, frame)) return void this.#skip(frame);
+    if (!mayExceed && !this.#makeRoom(this.#spool, frame)) return undefined;
     try {
       this.#spool.put(frame);
       return undefined;
@@ -235,21 +242,67 @@ export class LiveSource implements FrameSource {
     }
   }
 
-  /** Makes room in a full spool by dropping its oldest frames. Returns whether the frame fits. */
+  /**
+   * Makes room in a full spool by dropping its oldest frames. Returns whether the frame fits; drops it
+   * otherwise.
+   */
   #makeRoom(spool: SourceSpool, frame: Frame): boolean {
     let oldest: Frame | undefined;
     while (!spool.hasRoomFor(frame) && (oldest = spool.oldest()) !== undefined) {
-      const isPicture = oldest.isKey !== undefined;
-      const key = isPicture ? spool.keyAfter(oldest.sequence) : undefined;
-      // Without a newer key frame, the pictures in the spool are those that can be decoded.
-      if (isPicture && key === undefined && frame.isKey === false) return false;
-      const before = isPicture ? (key ?? Infinity) : oldest.sequence + 1;
-      for (; oldest !== undefined && oldest.sequence < before; oldest = spool.oldest()) {
-        spool.delete(oldest.sequence);
-        this.#drop(oldest);
+      if (oldest.isKey === undefined) {
+        this.#dropSpooled(spool, oldest);
+        continue;
+      }
+      const restart = this.#restartAfter(spool, oldest, frame);
+      // Without one, the pictures in the spool are those that can be decoded.
+      if (restart === undefined) break;
+      for (; oldest !== undefined && oldest.sequence < restart; oldest = spool.oldest()) {
+        this.#dropSpooled(spool, oldest);
+      }
+      if (this.#isLeading(spool, frame)) {
+        this.#drop(frame);
+        return false;
       }
     }
-    return spool.hasRoomFor(frame);
+    const hasRoom = spool.hasRoomFor(frame);
+    if (!hasRoom) this.#skip(frame);
+    return hasRoom;
+  }
+
+  #dropSpooled(spool: SourceSpool, frame: Frame): void {
+    spool.delete(frame.sequence);
+    this.#drop(frame);
+  }
+
+  /**
+   * Returns the number of the next picture with which decoding can begin again. That is a key frame,
+   * or a recovery point of a stream without key frames.
+   *
+   * @param frame follows those in the spool
+   */
+  #restartAfter(spool: SourceSpool, { sequence }: Frame, frame: Frame): number | undefined {
+    const key = spool.keyAfter(sequence);
+    if (key !== undefined || frame.isKey !== false) return key ?? frame.sequence;
+    let next = spool.after(sequence);
+    for (let looked = 0; next !== undefined && looked < maxLookedAt; looked++) {
+      if (kindOf(next, this.type)?.recoveryCount !== undefined) return next.sequence;
+      next = spool.after(next.sequence);
+    }
+    return kindOf(frame, this.type)?.recoveryCount === undefined ? undefined : frame.sequence;
+  }
+
+  /**
+   * Drops leading pictures behind the one with which decoding begins again: they need what was
+   * dropped before it. Returns whether the frame that follows those in the spool is one, too.
+   */
+  #isLeading(spool: SourceSpool, frame: Frame): boolean {
+    this.#gate.close();
+    const first = spool.oldest()?.sequence;
+    for (let next = spool.oldest(); next !== undefined; next = spool.after(next.sequence)) {
+      if (this.#isHeldBack(next)) this.#dropSpooled(spool, next);
+      else if (next.sequence !== first) return false;
+    }
+    return this.#isHeldBack(frame);
   }
 
   /** Drops a frame that the spool cannot take, and the pictures that need it. */
@@ -367,11 +420,16 @@ export class LiveSource implements FrameSource {
   }
 }
 
-/** Reads the kind of a picture of encoded video from its bytes. */
-function kindOf(frame: Frame, type: string | undefined) {
+/** Reads the kind of a picture of encoded video from its bytes; `undefined` if that is not possible. */
+function kindOf(frame: Frame, type: string | undefined): PictureKind | undefined {
   const codec = codecOf(type, frame.name);
   if (codec === undefined) return undefined;
   const bytes = new Uint8Array(frame.size);
-  frame.read(bytes);
+  try {
+    frame.read(bytes);
+  } catch (error) {
+    if (error instanceof FramesError) return undefined;
+    throw error;
+  }
   return pictureKind(bytes.subarray(0, maxHeadBytes), codec);
 }

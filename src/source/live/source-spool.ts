@@ -268,11 +268,16 @@ export class SourceSpool {
 
   /** Returns the oldest frame that may be dropped, which excludes frames in flight. */
   oldest(): Frame | undefined {
+    return this.after(this.#lastSent);
+  }
+
+  /** Returns the oldest frame with a higher number. */
+  after(sequence: number): Frame | undefined {
     this.#readError = undefined;
     if (this.#frameCount === 0) return undefined;
     try {
       return this.#use("read", ({ after }) => {
-        let row = after.get(this.#source, this.#lastSent);
+        let row = after.get(this.#source, sequence);
         while (row !== null && this.#settled.has(Number(row.seq))) {
           row = after.get(this.#source, Number(row.seq));
         }

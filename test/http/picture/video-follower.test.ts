@@ -4,11 +4,23 @@ import { expect, test } from "bun:test";
 import { crc32 } from "../../../src/common/checksum.ts";
 import { LiveSources } from "../../../src/http/live/live-sources.ts";
 import { VideoFollower, type VideoStore } from "../../../src/http/picture/video-follower.ts";
-import type { FrameRecord, VideoPicture } from "../../../src/store/journal/journal-reader.ts";
+import { isKeyFrame } from "../../../src/video/nal-units.ts";
+import {
+  type FrameRecord,
+  maxGroupFrames,
+  type VideoPicture,
+} from "../../../src/store/journal/journal-reader.ts";
 
 /** Access units of H.264: an IDR picture every ten, and others. */
 const bytesOf = (sequence: number) =>
   new Uint8Array([0, 0, 1, sequence % 10 === 1 ? 0x65 : 0x41, 0x88, sequence]);
+
+/** The same without IDR pictures, and with recovery points instead. */
+const recoveringBytesOf = (sequence: number) =>
+  Buffer.concat([
+    Buffer.from(sequence % 10 === 1 ? "0000010606012480" : "", "hex"),
+    Buffer.from([0, 0, 1, 0x41, 0x88, sequence]),
+  ]);
 
 /** A source whose pictures a test stores and removes. */
 class Source implements Disposable {
@@ -17,8 +29,10 @@ class Source implements Disposable {
   readonly skipped: number[] = [];
   readonly live = new LiveSources(() => this.now);
   readonly #follower: VideoFollower;
+  readonly #bytesOf: (sequence: number) => Uint8Array<ArrayBuffer>;
 
-  constructor() {
+  constructor(toBytes: (sequence: number) => Uint8Array<ArrayBuffer> = bytesOf) {
+    this.#bytesOf = toBytes;
     const ofSession = ({ session }: VideoPicture) =>
       this.rows.filter((row) => row.session === session);
     const reader = {
@@ -30,7 +44,7 @@ class Source implements Disposable {
           return sequence > picture.sequence && sequence <= picture.sequence + count;
         }),
     };
-    const contents = { blob: ({ name }: { name: string }) => new Blob([bytesOf(parseInt(name))]) };
+    const contents = { blob: ({ name }: { name: string }) => new Blob([toBytes(parseInt(name))]) };
     const store = { reader, contents, liveSources: this.live } as unknown as VideoStore;
     this.#follower = new VideoFollower(store, this.live.getOrCreate("s", "cam"), "h264");
   }
@@ -39,9 +53,9 @@ class Source implements Disposable {
   add(from: number, to: number, session = "a"): void {
     const recorder = this.live.recorder({ stream: "s", source: "cam", session });
     for (let sequence = from; sequence <= to; sequence++) {
-      const bytes = bytesOf(sequence);
+      const bytes = this.#bytesOf(sequence);
       const frame = { sequence, name: `${sequence}.h264`, captured: 0n, size: bytes.length };
-      const isKey = sequence % 10 === 1;
+      const isKey = isKeyFrame(bytes, "h264");
       const crc = crc32(bytes);
       const facts = { stream: "s", source: "cam", session, crc32: crc, received: 0n, isKey };
       this.rows.push({ ...frame, ...facts } as FrameRecord);
@@ -148,4 +162,29 @@ test("a viewer that lost a picture is given none before the next key frame", asy
   source.restart();
   source.add(5, 12);
   expect(await source.take()).toEqual([11, 12]);
+});
+
+test("a viewer of a stream without key frames begins at a recovery point, and goes on at one when it is late", async () => {
+  using source = new Source(recoveringBytesOf);
+  source.add(5, 9);
+  expect(await source.take()).toEqual([]);
+  source.add(10, 24);
+  source.now += 1000;
+  expect(await source.take()).toEqual(range(21, 24));
+  source.add(25, 45);
+  expect(await source.take(1)).toEqual([25]);
+  source.now += 1001;
+  expect(await source.take()).toEqual(range(41, 45));
+  // The first pictures may be looked for once a second only.
+  source.add(46, 65);
+  expect(await source.take(1)).toEqual([46]);
+});
+
+test("a viewer of a stream whose key frame is far away begins at a recovery point", async () => {
+  using source = new Source((sequence) => {
+    return sequence === 1 ? bytesOf(sequence) : recoveringBytesOf(sequence);
+  });
+  source.add(1, 2 * maxGroupFrames);
+  const newest = 2 * maxGroupFrames;
+  expect(await source.take()).toEqual(range(newest - 9, newest));
 });

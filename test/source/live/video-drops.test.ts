@@ -25,7 +25,8 @@ const pictureBytes = 100;
 
 /** Access units by letter: a key frame, another picture, a leading one, and a recovery point. */
 const units: Readonly<Record<VideoCodec, Readonly<Record<string, string>>>> = {
-  h264: { K: "0000000165", d: "0000000141", r: "0000000106060180000001" + "41" },
+  // Two pictures from the recovery point on may be damaged.
+  h264: { K: "0000000165", d: "0000000141", r: "0000000106060164800000" + "0141" },
   h265: { K: "000000012a01", d: "000000010201", l: "000000011201" },
 };
 
@@ -173,6 +174,21 @@ describe("a full queue of encoded video", () => {
     expect(await camera.take()).toEqual(["dropped 4-6", "2", "3"]);
     await camera.captures("ddrd");
     expect(await camera.take()).toEqual(["dropped 7-7", "dropped 8-8", "9", "10"]);
+    expect(camera.source.maybeDamagedCount).toBe(2);
+    await camera.captures("dd");
+    await camera.take();
+    expect(camera.source.maybeDamagedCount).toBe(2);
+  });
+
+  test("pictures before a key frame are not counted as damaged any more", async () => {
+    await using camera = await begun(2);
+    await camera.captures("ddd");
+    await camera.take();
+    await camera.captures("rK");
+    expect(await camera.take()).toEqual(["5", "6"]);
+    await camera.captures("d");
+    await camera.take();
+    expect(camera.source.maybeDamagedCount).toBe(1);
   });
 
   test("a stream without any key frame goes on after a bounded number of pictures", async () => {
@@ -181,6 +197,10 @@ describe("a full queue of encoded video", () => {
     expect(await camera.take()).toEqual(["dropped 4-5", "2", "3"]);
     await camera.captures("d".repeat(2000));
     expect(await camera.take()).toEqual(["dropped 6-6", "dropped 7-2004", "2005"]);
+    // No picture tells from when on the others are right.
+    await camera.captures("d");
+    await camera.take();
+    expect(camera.source.maybeDamagedCount).toBe(2);
   });
 });
 
@@ -198,6 +218,44 @@ describe("a spool of encoded video", () => {
     await camera.captures("KddddddddKd");
     camera.source.onConnected();
     expect(await camera.take()).toEqual(["dropped 5-9", "dropped 1-4", "10", "11"]);
+  });
+
+  test("a full spool drops leading pictures whose key frame has lost what was before it", async () => {
+    await using camera = new Camera({ latest: 5 }, "h265", 7 * pictureBytes);
+    // Those behind the key frame are in the spool already.
+    await camera.captures("KddKlldd");
+    camera.source.onConnected();
+    expect(await camera.take()).toEqual(["dropped 1-3", "dropped 5-6", "4", "7", "8"]);
+    camera.source.onDisconnected(camera.frames);
+    // The spool is full when the key frame comes, and the leading ones come later.
+    await camera.captures("ddddKlldd");
+    camera.source.onConnected();
+    expect(await camera.take()).toEqual([
+      ...["dropped 4-4", "dropped 7-12", "dropped 14-15"],
+      ...["13", "16", "17"],
+    ]);
+  });
+
+  test("a full spool drops a leading picture for which it makes room", async () => {
+    await using camera = new Camera({ latest: 5 }, "h265", 4 * pictureBytes);
+    await camera.captures("KddKlld");
+    camera.source.onConnected();
+    expect(await camera.take()).toEqual(["dropped 1-3", "dropped 5-6", "4", "7"]);
+  });
+
+  test("a full spool of a stream without key frames goes on at recovery points", async () => {
+    await using camera = new Camera({ latest: 5 }, "h264", 7 * pictureBytes);
+    await camera.captures("Kddrddrdd");
+    camera.source.onConnected();
+    expect(await camera.take()).toEqual(["dropped 1-3", "4", "5", "6", "7", "8", "9"]);
+    expect(camera.source.maybeDamagedCount).toBe(2);
+  });
+
+  test("a full spool without a recovery point goes on at the next one that comes", async () => {
+    await using camera = new Camera({ latest: 5 }, "h264", 4 * pictureBytes);
+    await camera.captures("Kddddrd");
+    camera.source.onConnected();
+    expect(await camera.take()).toEqual(["dropped 5-5", "dropped 1-4", "6", "7"]);
   });
 
   test("pictures leave in their order, although others come while the spool drains", async () => {
@@ -300,11 +358,7 @@ for (const [what, codec, format, options] of [
 ] as const) {
   test(`${needs}what is left of a real stream of ${what} is decoded without a warning`, async () => {
     if (needs !== "") return;
-    const clip = ["-f", "lavfi", "-i", "testsrc2=size=128x96:rate=25:duration=8", "-g", "20"];
-    const stream = await ffmpeg(...clip, "-c:v", ...options, "-f", format, "-");
-    const splitter = new AccessUnitSplitter(codec, 1 << 20);
-    const pictures = [...splitter.push(stream), ...splitter.end()] as Uint8Array[];
-    expect(pictures).toHaveLength(200);
+    const pictures = await realPictures(codec, format, options);
     for (let seed = 0; seed < 3; seed++) {
       const random = new Random(seed);
       await using camera = new Camera({ latest: 7 }, codec);
@@ -316,15 +370,50 @@ for (const [what, codec, format, options] of [
       }
       taken.push(...(await takenBy(camera, Infinity)));
       expect(taken.length).toBeLessThan(150);
-      const bytes = taken.map((frame) => {
-        const picture = new Uint8Array(frame.size);
-        frame.read(picture);
-        return picture;
-      });
-      const { decoded, warnings } = await decode(format, Buffer.concat(bytes));
+      const { decoded, warnings } = await decode(format, bytesOf(taken));
       expect([seed, warnings, decoded]).toEqual([seed, "", taken.length]);
     }
   });
+
+  test(`${needs}what a full spool keeps of a real stream of ${what} is decoded without a warning`, async () => {
+    if (needs !== "") return;
+    const pictures = await realPictures(codec, format, options);
+    const total = pictures.reduce((sum, { length }) => sum + length, 0);
+    for (const share of [0.3, 0.5, 0.8]) {
+      await using camera = new Camera({ latest: 7 }, codec, Math.round(total * share));
+      for (const picture of pictures) await camera.capture(picture);
+      camera.source.onConnected();
+      const taken = await takenBy(camera, Infinity);
+      expect(taken.length).toBeGreaterThan(20);
+      expect(taken.length).toBeLessThan(190);
+      const { decoded, warnings } = await decode(format, bytesOf(taken));
+      expect([share, warnings, decoded]).toEqual([share, "", taken.length]);
+    }
+  });
+}
+
+/** Encodes 200 pictures with a key frame every 20. */
+async function realPictures(
+  codec: VideoCodec,
+  format: string,
+  options: readonly string[],
+): Promise<Uint8Array[]> {
+  const clip = ["-f", "lavfi", "-i", "testsrc2=size=128x96:rate=25:duration=8", "-g", "20"];
+  const stream = await ffmpeg(...clip, "-c:v", ...options, "-f", format, "-");
+  const splitter = new AccessUnitSplitter(codec, 1 << 20);
+  const pictures = [...splitter.push(stream), ...splitter.end()] as Uint8Array[];
+  expect(pictures).toHaveLength(200);
+  return pictures;
+}
+
+function bytesOf(frames: readonly Frame[]): Buffer {
+  return Buffer.concat(
+    frames.map((frame) => {
+      const bytes = new Uint8Array(frame.size);
+      frame.read(bytes);
+      return bytes;
+    }),
+  );
 }
 
 /** Decodes a stream with ffmpeg. Returns the number of pictures, and what ffmpeg says about them. */

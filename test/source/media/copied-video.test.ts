@@ -6,7 +6,13 @@ import { join } from "node:path";
 import type { FramesError } from "../../../src/errors.ts";
 import type { CapturedFrame } from "../../../src/source/live/iterable-source.ts";
 import { type MediaOptions, openMedia } from "../../../src/source/media/media.ts";
-import { isKeyFrame, nalUnits } from "../../../src/video/nal-units.ts";
+import {
+  isKeyFrame,
+  isParameterSet,
+  nalUnits,
+  pictureKind,
+  type VideoCodec,
+} from "../../../src/video/nal-units.ts";
 import {
   encode,
   encodings,
@@ -28,6 +34,18 @@ function open(path: string, options: Partial<MediaOptions> = {}) {
 const typesOf = ({ bytes }: CapturedFrame, codec: "h264" | "h265" = "h264") =>
   [...nalUnits(bytes, codec)].map(({ type }) => type);
 
+/** Whether a decoder can begin with a picture: a key frame or a recovery point. */
+function isStart(bytes: Uint8Array, codec: VideoCodec): boolean {
+  return pictureKind(bytes, codec)?.recoveryCount !== undefined;
+}
+
+/** Recovery points get parameter sets. Those of the clips have none of their own. */
+function withoutAddedSets(bytes: Uint8Array, codec: VideoCodec): Uint8Array {
+  if (isKeyFrame(bytes, codec) || !isStart(bytes, codec)) return bytes;
+  const units = [...nalUnits(bytes, codec)].filter(({ type }) => !isParameterSet(type, codec));
+  return Buffer.concat(units.map(({ start, end }) => bytes.subarray(start, end)));
+}
+
 describe("files", () => {
   for (const [kind, [codec]] of Object.entries(encodings)) {
     test_(
@@ -45,9 +63,10 @@ describe("files", () => {
             expect(media.description.includes("B-frames")).toBe(/B-frames|open/.test(kind));
             const { frames, losses, error } = await framesOf(media);
             expect([losses, error]).toEqual([[], undefined]);
-            expect(frames.map(({ bytes }) => md5(bytes))).toEqual(await unitHashes(file, codec));
+            const arrived = frames.map(({ bytes }) => md5(withoutAddedSets(bytes, codec)));
+            expect(arrived).toEqual(await unitHashes(file, codec));
             expect(new Set(frames.map(({ extension }) => extension))).toEqual(new Set([codec]));
-            const keys = frames.filter(({ bytes }) => isKeyFrame(bytes, codec));
+            const keys = frames.filter(({ bytes }) => isStart(bytes, codec));
             const sets = codec === "h264" ? [7, 8] : [32, 33, 34];
             for (const key of keys)
               expect(typesOf(key, codec)).toEqual(expect.arrayContaining(sets));
