@@ -6,6 +6,7 @@ import { AccessUnitSplitter } from "../../src/video/access-units.ts";
 import { isKeyFrame, nalUnits, pictureKind, type VideoCodec } from "../../src/video/nal-units.ts";
 import { ParameterSets } from "../../src/video/parameter-sets.ts";
 import { ffmpeg, needs } from "../helper/ffmpeg.ts";
+import { fieldUnits } from "../helper/field-video.ts";
 import { Random } from "../wire/fuzz.ts";
 
 /** A NAL unit of this type; a slice that begins a picture, unless `isFirst` is false. */
@@ -90,6 +91,14 @@ describe("AccessUnitSplitter", () => {
       }
     });
   }
+
+  test("field-coded video is cut into fields, wherever the chunks are cut", () => {
+    const fields = fieldUnits(6, 3);
+    for (const step of [1, 5, 100, Infinity]) {
+      const units = split(Buffer.concat(fields), "h264", step) as Uint8Array[];
+      expect(units.map((one, index) => fields[index]?.equals(one))).toEqual(fields.map(() => true));
+    }
+  });
 
   test("bytes before the first start code are dropped, wherever the chunks are cut", () => {
     const picture = Buffer.concat([unit("h264", 7), unit("h264", 8), unit("h264", 5)]);

@@ -6,12 +6,14 @@
 import { describe, expect, test } from "bun:test";
 import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { pictureKind } from "../../../src/video/nal-units.ts";
 import {
   type Clip,
   groupLength,
   makeClip,
   padded,
   pictureHashes,
+  unitsOf,
 } from "../../helper/encoded-video.ts";
 import { children, needs } from "../../helper/ffmpeg.ts";
 import { temporaryFolder } from "../../helper/program.ts";
@@ -98,6 +100,28 @@ describe("latest.h264", () => {
       await reader.cancel();
       const none = await viewed.get("/streams/site/sources/other/latest.h264");
       expect(none.status).toBe(404);
+    },
+  );
+
+  ffmpegTest(
+    `${needs}a source without key frames is streamed and shown from its newest recovery point on`,
+    async () => {
+      const units = await unitsOf(temporaryFolder(), "intra refresh", 75);
+      const counts = units.map((unit) => pictureKind(unit, "h264")!.recoveryCount);
+      const start = counts.findLastIndex((count) => count !== undefined);
+      await using viewed = await startViewed();
+      const camera = new Camera(viewed.server, "site", "gate");
+      for (const [index, unit] of units.entries()) {
+        if (index >= 3) camera.give(unit, `${index}.h264`);
+      }
+      await camera.arrived();
+      const reader = (await viewed.get(`${path}/latest.h264`)).body!.getReader();
+      const expected = Buffer.concat(units.slice(start));
+      expect((await readBytes(reader, expected.length)).equals(expected)).toBe(true);
+      await reader.cancel();
+      const shown = await viewed.get(`${path}/latest.jpg`);
+      expect([shown.status, shown.headers.get("Content-Type")]).toEqual([200, "image/jpeg"]);
+      await camera.end();
     },
   );
 

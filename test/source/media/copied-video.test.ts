@@ -21,6 +21,7 @@ import {
   unitHashes,
   unitsOf,
 } from "../../helper/encoded-video.ts";
+import { fieldUnits } from "../../helper/field-video.ts";
 import { ffmpeg, framesOf, inFolder, inTime, needs, packetsOf } from "../../helper/ffmpeg.ts";
 import { type RtspVideo, startRtspCamera } from "../../helper/rtsp-camera.ts";
 import { until } from "../../helper/time.ts";
@@ -78,6 +79,31 @@ describe("files", () => {
         }),
     );
   }
+
+  test_(
+    `${needs}field-coded video arrives byte for byte, each field as ffmpeg splits them, and decodes as the source`,
+    () =>
+      inFolder(async (folder) => {
+        const fields = fieldUnits(12, 4);
+        const source = join(folder, "clip.h264");
+        await Bun.write(source, Buffer.concat(fields));
+        const shown = await pictureHashes(source);
+        expect(shown.length).toBe(12);
+        for (const container of ["h264", "ts"]) {
+          const file = join(folder, `clip.${container}`);
+          if (file !== source) await ffmpeg("-i", source, "-c", "copy", file);
+          const { frames, losses, error } = await framesOf(await open(file, { copies: true }));
+          expect([losses, error]).toEqual([[], undefined]);
+          expect(frames.map(({ bytes }) => md5(bytes))).toEqual(await unitHashes(file, "h264"));
+          // Two fields make a picture, and only the first of a key picture is a key frame.
+          const keys = frames.map(({ bytes }) => isKeyFrame(bytes, "h264"));
+          expect(keys).toEqual(fields.map((_, index) => index % 8 === 0));
+          const copy = join(folder, "copy.h264");
+          await Bun.write(copy, Buffer.concat(frames.map(({ bytes }) => bytes)));
+          expect(await pictureHashes(copy)).toEqual(shown);
+        }
+      }),
+  );
 
   test_(
     `${needs}the capture times of copied pictures are those of the file, also with B-frames`,
