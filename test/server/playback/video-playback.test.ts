@@ -9,6 +9,7 @@ import { DecodablePlayback } from "../../../src/server/playback/decodable-playba
 import { JournalPlayback } from "../../../src/server/playback/journal-playback.ts";
 import { JournalTail } from "../../../src/server/playback/journal-tail.ts";
 import { LatestPlayback } from "../../../src/server/playback/latest-playback.ts";
+import { LiveWindow } from "../../../src/protocol/live-window.ts";
 import { PrefetchPlayback } from "../../../src/server/playback/prefetch-playback.ts";
 import type { PlaybackRequest } from "../../../src/server/playback/playback-request.ts";
 import type { Playback, PlaybackFrame } from "../../../src/protocol/playback/playback.ts";
@@ -295,6 +296,51 @@ describe("LatestPlayback of encoded video", () => {
     await recorder.put("cam", "dd");
     expect(take(playback)).toEqual(["cam 3", "cam 4"]);
   });
+
+  for (const [what, keyBytes, otherBytes] of [
+    ["key frames of seven times the size", 35_000, 5000],
+    ["pictures of one size", 6000, 6000],
+  ] as const) {
+    test(`over a link of a third of the rate, a client is never more than one group behind: ${what}`, async () => {
+      const [groupLength, intervalMs] = [30, 33];
+      const rate = (keyBytes + (groupLength - 1) * otherBytes) / (groupLength * intervalMs) / 3;
+      const recorder = new Recorder();
+      const playback = recorder.latest();
+      const window = new LiveWindow();
+      /** Numbers of frames on the link, and when each arrives. */
+      const inFlight: { number: number; at: number }[] = [];
+      const arrived: number[] = [];
+      let [stored, busyUntil, most] = [0, 0, 0];
+      for (let now = 0; now < 20_000; now++) {
+        if (now % intervalMs === 0) {
+          await recorder.put("cam", stored % groupLength === 0 ? "K" : "d");
+          stored++;
+        }
+        while (inFlight[0] !== undefined && inFlight[0].at <= now) {
+          const { number } = inFlight.shift()!;
+          window.ack(now);
+          arrived.push(number);
+          const groupOf = (picture: number) => Math.floor((picture - 1) / groupLength);
+          most = Math.max(most, groupOf(stored) - groupOf(number));
+        }
+        while (window.canBegin(now)) {
+          const item = playback.next();
+          if (item === undefined) break;
+          if (item.type !== "frame") continue;
+          const size = item.frame.isKey === true ? keyBytes : otherBytes;
+          busyUntil = Math.max(busyUntil, now) + size / rate;
+          inFlight.push({ number: item.frame.sequence, at: busyUntil });
+          window.begin();
+        }
+      }
+      expect(most).toBe(1);
+      expect(arrived.length).toBeGreaterThan(stored / 6);
+      for (const [index, number] of arrived.entries()) {
+        const isNext = number === (arrived[index - 1] ?? 0) + 1;
+        expect([number, isNext || number % groupLength === 1]).toEqual([number, true]);
+      }
+    });
+  }
 
   test("in any order of events each picture is sent or told once, and what is sent can be decoded", async () => {
     for (let seed = 0; seed < 15; seed++) {
