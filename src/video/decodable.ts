@@ -13,14 +13,11 @@ export class DecodableFilter {
   #last: number | undefined;
   /** Frames left out. */
   skipped = 0;
+  /** Accepted frames that may be damaged, because a decoder began at a recovery point. */
+  maybeDamaged = 0;
 
   constructor(codec: VideoCodec) {
     this.#codec = codec;
-  }
-
-  /** Accepted frames that may be damaged, because a decoder began at a recovery point. */
-  get maybeDamaged(): number {
-    return this.#gate.maybeDamaged;
   }
 
   /** Returns whether the decoder can take the frame. Frames are passed in order of arrival. */
@@ -30,6 +27,7 @@ export class DecodableFilter {
     const kind = pictureKind(bytes, this.#codec);
     const isAccepted = kind !== undefined && this.#gate.admits(kind.isKey, () => kind);
     if (!isAccepted) this.skipped++;
+    else if (this.#gate.isUnsure) this.maybeDamaged++;
     return isAccepted;
   }
 

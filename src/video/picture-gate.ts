@@ -14,8 +14,12 @@ export class PictureGate {
   #heldBack = 0;
   /** Pictures that may still be damaged, since decoding began without a key frame. */
   #unsureLeft = 0;
-  /** Admitted pictures that may be damaged. */
-  maybeDamaged = 0;
+  #isUnsure = false;
+
+  /** Whether the picture that was admitted last may be damaged. */
+  get isUnsure(): boolean {
+    return this.#isUnsure;
+  }
 
   /** Waits for a key frame, because a picture was dropped on which the following ones depend. */
   close(): void {
@@ -36,6 +40,7 @@ export class PictureGate {
    * @param readKind reads the kind from the bytes; called only after a picture was dropped
    */
   admits(isKey: boolean | undefined, readKind: () => PictureKind | undefined): boolean {
+    this.#isUnsure = false;
     if (isKey === true) {
       if (this.#isWaiting) this.restart();
       this.#unsureLeft = 0;
@@ -50,10 +55,8 @@ export class PictureGate {
       this.#isAtStart = readKind()?.isSkippedLeading === true;
       if (this.#isAtStart) return false;
     }
-    if (this.#unsureLeft > 0) {
-      this.#unsureLeft--;
-      this.maybeDamaged++;
-    }
+    this.#isUnsure = this.#unsureLeft > 0;
+    if (this.#isUnsure) this.#unsureLeft--;
     return true;
   }
 }

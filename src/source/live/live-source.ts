@@ -51,6 +51,9 @@ export class LiveSource implements FrameSource {
    * pictures are dropped, those that leave the queue, and otherwise those that enter it.
    */
   readonly #gate = new PictureGate();
+  /** Numbers of pictures that may be damaged and are not settled, and the count of settled ones. */
+  readonly #unsure = new Set<number>();
+  #settledUnsure = 0;
   /** Losses not yet returned by `next`, oldest first. */
   #losses: Loss[] = [];
   #sequence = 0;
@@ -91,7 +94,7 @@ export class LiveSource implements FrameSource {
   }
 
   get maybeDamagedCount(): number {
-    return this.#gate.maybeDamaged;
+    return this.#settledUnsure + this.#unsure.size;
   }
 
   get unreportedLosses(): readonly Loss[] {
@@ -156,8 +159,12 @@ export class LiveSource implements FrameSource {
 
   /** Whether a picture cannot be decoded, because another one was dropped. */
   #isHeldBack(frame: Frame): boolean {
-    const { isKey } = frame;
-    return isKey !== undefined && !this.#gate.admits(isKey, () => kindOf(frame, this.type));
+    const { isKey, sequence } = frame;
+    if (isKey === undefined) return false;
+    const isHeldBack = !this.#gate.admits(isKey, () => kindOf(frame, this.type));
+    if (!isHeldBack && this.#gate.isUnsure) this.#unsure.add(sequence);
+    else this.#unsure.delete(sequence);
+    return isHeldBack;
   }
 
   /**
@@ -300,7 +307,7 @@ export class LiveSource implements FrameSource {
     const first = spool.oldest()?.sequence;
     for (let next = spool.oldest(); next !== undefined; next = spool.after(next.sequence)) {
       if (this.#isHeldBack(next)) this.#dropSpooled(spool, next);
-      else if (next.sequence !== first) return false;
+      else if (next.sequence !== first && !this.#gate.isUnsure) return false;
     }
     return this.#isHeldBack(frame);
   }
@@ -312,6 +319,7 @@ export class LiveSource implements FrameSource {
   }
 
   #drop({ sequence, name: what }: Frame, error = new FramesError("dropped")): void {
+    this.#unsure.delete(sequence);
     this.#recordLoss({ first: sequence, last: sequence, what, error });
   }
 
@@ -396,10 +404,12 @@ export class LiveSource implements FrameSource {
   }
 
   onSettled({ sequence }: Frame): void {
+    if (this.#unsure.delete(sequence)) this.#settledUnsure++;
     this.#spool?.delete(sequence);
   }
 
   retry(frame: Frame, error: FramesError): Loss {
+    this.#unsure.delete(frame.sequence);
     this.#spool?.delete(frame.sequence);
     return { first: frame.sequence, last: frame.sequence, what: frame.name, error };
   }

@@ -392,6 +392,47 @@ for (const [what, codec, format, options] of [
   });
 }
 
+test(`${needs}a real stream with intra refresh goes on at recovery points, and what ffmpeg cannot show is counted`, async () => {
+  if (needs !== "") return;
+  const pictures = await realPictures("h264", "h264", [
+    "libx264",
+    "-bf",
+    "0",
+    "-intra-refresh",
+    "1",
+  ]);
+  const total = pictures.reduce((sum, { length }) => sum + length, 0);
+  for (const spoolBytes of [undefined, Math.round(total / 2)]) {
+    const random = new Random(1);
+    await using camera = new Camera({ latest: 20 }, "h264", spoolBytes);
+    if (spoolBytes === undefined) camera.source.onConnected();
+    const taken: Frame[] = [];
+    for (const [index, picture] of pictures.entries()) {
+      await camera.capture(picture);
+      // Losses are taken too.
+      const isTaken = spoolBytes === undefined && index > 50 && random.below(4) === 0;
+      if (isTaken) taken.push(...(await takenBy(camera, 5)));
+    }
+    camera.source.onConnected();
+    taken.push(...(await takenBy(camera, Infinity)));
+    const parts: Frame[][] = [];
+    for (const [index, frame] of taken.entries()) {
+      if (frame.sequence === (taken[index - 1]?.sequence ?? -1) + 1) parts.at(-1)!.push(frame);
+      else parts.push([frame]);
+    }
+    // A decoder that begins with a part shows its pictures once they are right.
+    let shown = 0;
+    for (const part of parts) {
+      const { decoded, warnings } = await decode("h264", bytesOf(part));
+      expect(warnings).toBe("");
+      shown += decoded;
+    }
+    const { maybeDamagedCount } = camera.source;
+    expect(maybeDamagedCount).toBeGreaterThan(0);
+    expect([spoolBytes, shown]).toEqual([spoolBytes, taken.length - maybeDamagedCount]);
+  }
+});
+
 /** Encodes 200 pictures with a key frame every 20. */
 async function realPictures(
   codec: VideoCodec,
