@@ -133,3 +133,22 @@ export function padded(clip: Clip, bytes: number): Clip {
   ]);
   return { ...clip, units: clip.units.map((unit) => Buffer.concat([unit, filler])) };
 }
+
+/**
+ * Whether what a picture needs was taken. Leading pictures need what was before their key frame, and
+ * no picture needs leading ones of an earlier key frame.
+ *
+ * @param letters pictures from number 1 on: key frames `K`, leading pictures `l`, recovery points `r`,
+ * and others
+ */
+export function isDecodable(number: number, letters: string, taken: ReadonlySet<number>): boolean {
+  const letter = letters[number - 1];
+  if (letter === "K" || letter === "r") return true;
+  const isTakenUpTo = (last: number) => {
+    let before = last;
+    while (letters[before - 1] === "l" && !taken.has(before)) before--;
+    return before === 0 || taken.has(before);
+  };
+  if (letter !== "l") return isTakenUpTo(number - 1);
+  return taken.has(number - 1) && isTakenUpTo(letters.lastIndexOf("K", number - 1));
+}

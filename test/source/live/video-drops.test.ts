@@ -15,6 +15,7 @@ import { Spool } from "../../../src/source/live/spool.ts";
 import type { QueuePolicy } from "../../../src/source/per-source.ts";
 import { AccessUnitSplitter } from "../../../src/video/access-units.ts";
 import type { VideoCodec } from "../../../src/video/nal-units.ts";
+import { isDecodable } from "../../helper/encoded-video.ts";
 import { ffmpeg, needs } from "../../helper/ffmpeg.ts";
 import { temporaryFolder } from "../../helper/program.ts";
 import { Random } from "../../wire/fuzz.ts";
@@ -298,22 +299,6 @@ describe("a spool of encoded video", () => {
     expect(isKeyRows(folder)).toBe(1);
   });
 });
-
-/**
- * Whether what a picture needs was taken. Leading pictures need what was before their key frame, and
- * no picture needs leading ones of an earlier key frame.
- */
-function isDecodable(number: number, letters: string, taken: ReadonlySet<number>): boolean {
-  const letter = letters[number - 1];
-  if (letter === "K" || letter === "r") return true;
-  const isTakenUpTo = (last: number) => {
-    let before = last;
-    while (letters[before - 1] === "l" && !taken.has(before)) before--;
-    return before === 0 || taken.has(before);
-  };
-  if (letter === "d") return isTakenUpTo(number - 1);
-  return taken.has(number - 1) && isTakenUpTo(letters.lastIndexOf("K", number - 1));
-}
 
 test("in any order of events each number is taken or lost once, and what is taken can be decoded", async () => {
   for (let seed = 0; seed < 60; seed++) {
