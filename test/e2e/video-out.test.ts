@@ -3,7 +3,15 @@
 import { expect, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type Clip, groupLength, makeClip, pictureHashes } from "../helper/encoded-video.ts";
+import { pictureKind } from "../../src/video/nal-units.ts";
+import { expectCode } from "../helper/delivery.ts";
+import {
+  type Clip,
+  groupLength,
+  makeClip,
+  pictureHashes,
+  unitsOf,
+} from "../helper/encoded-video.ts";
 import { needs } from "../helper/ffmpeg.ts";
 import { needsOpenCv, readHundredFrames } from "../helper/opencv.ts";
 import { run, startServer, temporaryFolder } from "../helper/program.ts";
@@ -13,10 +21,10 @@ import { Camera } from "../helper/viewing.ts";
 const missing = needs || needsOpenCv;
 
 /** Makes a folder with one access unit a file. */
-function makeFolder(clip: Clip): string {
+function makeFolder({ codec, units }: Pick<Clip, "codec" | "units">): string {
   const folder = temporaryFolder();
-  for (const [index, unit] of clip.units.entries()) {
-    writeFileSync(join(folder, `${index + 1}.${clip.codec}`), unit);
+  for (const [index, unit] of units.entries()) {
+    writeFileSync(join(folder, `${index + 1}.${codec}`), unit);
   }
   return folder;
 }
@@ -68,6 +76,27 @@ test.skipIf(needs !== "")(
     const parts = await run(["receive", "run", "--from", address, "--multipart", "-"]);
     const all = clip.units.slice(4).reduce((sum, { length }) => sum + length, 0);
     expect(parts.output.length).toBeGreaterThan(all);
+    await server.stop();
+  },
+);
+
+test.skipIf(needs !== "")(
+  `${needs}a pipe of a stream without key frames begins with a recovery point, and what may be damaged is counted`,
+  async () => {
+    const server = await startServer({ dir: temporaryFolder() });
+    const address = `127.0.0.1:${server.port}`;
+    const units = (await unitsOf(temporaryFolder(), "intra refresh", 75)).slice(3);
+    const counts = units.map((unit) => pictureKind(unit, "h264")!.recoveryCount);
+    const start = counts.findIndex((count) => count !== undefined);
+    const folder = makeFolder({ codec: "h264", units });
+    const sent = ["send", folder, "--stream", "run", "--source", "cam", "--to", address];
+    expectCode(await run(sent), 0);
+    const piped = await run(["receive", "run", "--from", address, "-"]);
+    expectCode(piped, 0);
+    expect(Buffer.from(piped.output).equals(Buffer.concat(units.slice(start)))).toBe(true);
+    expect(piped.stderr).toContain(
+      `\n${start} frames left out: no key frame came before them\n${counts[start]} frames possibly damaged: only a recovery point came before\n`,
+    );
     await server.stop();
   },
 );
