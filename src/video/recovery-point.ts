@@ -6,6 +6,9 @@
 /** Payload type of the message. */
 const recoveryPayload = 6;
 
+/** Bytes of a message that are read. A camera may send long ones, and other messages come first. */
+const maxMessageBytes = 4096;
+
 /** Leading zeros of a number at most. H.264 tells 2 ** 16 pictures apart, and H.265 as many. */
 const maxLeadingZeros = 17;
 
@@ -17,7 +20,7 @@ const maxLeadingZeros = 17;
  * @param isSigned whether the number of pictures has a sign, as in H.265
  */
 export function readRecoveryCount(message: Uint8Array, isSigned: boolean): number | undefined {
-  const bytes = withoutEmulation(message);
+  const bytes = withoutEmulation(message.subarray(0, maxMessageBytes));
   let at = 0;
   const readLength = (): number => {
     let length = 0;

@@ -40,6 +40,9 @@ test("other messages are passed over, also long ones and those with escaped zero
   // Without the byte that prevents a start code, the message has three bytes.
   expect(readRecoveryCount(message(5, "050300000301"), false)).toBe(5);
   expect(readRecoveryCount(Buffer.from("0503aabbcc80", "hex"), false)).toBeUndefined();
+  // A camera cannot make this take long.
+  const long = `05${"ff".repeat(20)}00${"aa".repeat(20 * 255)}`;
+  expect(readRecoveryCount(message(5, long), false)).toBeUndefined();
 });
 
 test("any bytes are read without an error and give a small number", () => {

@@ -436,10 +436,7 @@ class Frame:
     decoder can begin with it; of other frames None.
     """
 
-    __slots__ = (
-        *("bytes", "source", "number", "name", "captured", "metadata", "session", "raw"),
-        "is_key",
-    )
+    __slots__ = ("bytes", "source", "number", "name", "captured", "metadata", "session", "raw", "is_key")
 
     def __init__(self, header, data):
         self.bytes = data

@@ -24,7 +24,7 @@ export type PlaybackItem = {
   | {
       readonly type: "frame";
       readonly frame: Frame;
-      /** Whether a picture of encoded video on which it may depend was dropped. */
+      /** Whether a picture of encoded video on which it may depend is not sent. */
       readonly isAfterHole?: boolean;
     }
   /** The frame is journalled but no longer stored. Sent as GONE. */
