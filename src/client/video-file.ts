@@ -12,6 +12,9 @@ import { checkIsFree, createPartialFile, nameFile, partialPathOf } from "./new-f
 /** ffmpeg's names of the containers, by extension. */
 const containers: Readonly<Record<string, string>> = { mp4: "mp4", mkv: "matroska" };
 
+/** Duration of the last picture. In MP4 it would be hidden without one, if its stream tells none. */
+const lastPictureNs = 40_000_000;
+
 /** Milliseconds in which ffmpeg must take a frame. */
 const stallTimeoutMs = 60_000;
 
@@ -109,7 +112,9 @@ export class VideoFile {
     onEnd: (result: T) => void,
   ): AsyncGenerator<Uint8Array, undefined> {
     const codec = this.#codecOf(first);
-    yield matroskaHead(codec);
+    // Other containers would name it as the rate of the pictures.
+    const lastNs = containerOf(this.#path) === "mp4" ? lastPictureNs : undefined;
+    yield matroskaHead(codec, lastNs);
     for (let frame = first; ;) {
       const { captured, bytes } = frame;
       // A clock that was set back makes no time before the first.

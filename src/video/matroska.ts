@@ -17,6 +17,7 @@ const Id = {
   trackUid: 0x73c5,
   trackType: 0x83,
   codecId: 0x86,
+  defaultDuration: 0x23e383,
   video: 0xe0,
   pixelWidth: 0xb0,
   pixelHeight: 0xba,
@@ -33,8 +34,12 @@ export const matroskaTickNs = 1000;
 /** Length that means: until the end of the stream. */
 const unknownLength = Buffer.from("01ffffffffffffff", "hex");
 
-/** Returns the head of a stream with one video track. */
-export function matroskaHead(codec: VideoCodec): Uint8Array {
+/**
+ * Returns the head of a stream with one video track.
+ *
+ * @param pictureNs duration of a picture after which no other one comes, in nanoseconds
+ */
+export function matroskaHead(codec: VideoCodec, pictureNs?: number): Uint8Array {
   // ffmpeg reads the size of the pictures from the parameter sets.
   const size = Buffer.concat([integer(Id.pixelWidth, 16), integer(Id.pixelHeight, 16)]);
   const track = Buffer.concat([
@@ -42,6 +47,7 @@ export function matroskaHead(codec: VideoCodec): Uint8Array {
     integer(Id.trackUid, 1),
     integer(Id.trackType, 1),
     element(Id.codecId, Buffer.from(codecIds[codec])),
+    ...(pictureNs === undefined ? [] : [integer(Id.defaultDuration, pictureNs)]),
     element(Id.video, size),
   ]);
   return Buffer.concat([

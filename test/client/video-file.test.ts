@@ -16,6 +16,7 @@ import {
   unitsOf,
 } from "../helper/encoded-video.ts";
 import { children, needs, packetsOf } from "../helper/ffmpeg.ts";
+import { fieldUnits } from "../helper/field-video.ts";
 import { temporaryFolder } from "../helper/program.ts";
 import { until } from "../helper/time.ts";
 import { startViewed } from "../helper/viewing.ts";
@@ -122,6 +123,26 @@ describe("a video file", () => {
       await receive("none", { from: viewed.server.address, file: none, onEvent });
       expect(events).toContainEqual({ type: "undecodable", frames: 6 });
       expect(existsSync(none)).toBe(false);
+    },
+  );
+
+  test.skipIf(needs !== "")(
+    `${needs}field-coded video is written with the same pictures`,
+    async () => {
+      await using viewed = await startViewed();
+      const folder = temporaryFolder();
+      const fields = fieldUnits(12, 4);
+      const source = join(folder, "source.h264");
+      await Bun.write(source, Buffer.concat(fields));
+      const frames = fields.map((bytes, index) => ({
+        ...{ bytes, extension: "h264", captured: capturedAt(index) },
+      }));
+      await send(frames, { to: viewed.server.address, stream: "run", source: "cam" });
+      for (const name of ["out.mp4", "out.mkv"]) {
+        const file = join(folder, name);
+        await receive("run", { from: viewed.server.address, file });
+        expect(await pictureHashes(file)).toEqual(await pictureHashes(source));
+      }
     },
   );
 
