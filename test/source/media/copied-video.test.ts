@@ -453,6 +453,25 @@ describe("RTSP cameras", () => {
     }),
   );
 
+  test_(
+    `${needs}both fields of a camera's picture arrive in their order, although they have one time`,
+    async () => {
+      const fields = fieldUnits(75, 25);
+      const timeOf = (index: number) => Math.floor(index / 2) * 3600;
+      const video = { codec: "h264", units: () => fields, timeOf } as const;
+      const { notices } = await withCamera(video, async (url, options) => {
+        const { frames, error } = await framesOf(await open(url, options), 120);
+        expect(error).toBeUndefined();
+        const arrived = contents(
+          frames.map(({ bytes }) => bytes),
+          "h264",
+        );
+        expect(arrived).toEqual(contents(fields.slice(0, 120), "h264"));
+      });
+      expect(notices).toEqual([]);
+    },
+  );
+
   test_(`${needs}a camera that restarts with another codec ends the source with a sentence`, () =>
     inFolder(async (folder) => {
       const units = await unitsOf(folder, "high");
