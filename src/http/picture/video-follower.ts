@@ -13,7 +13,7 @@ import {
 import type { StoreContents } from "../../store/store-contents.ts";
 import { DecodableFilter } from "../../video/decodable.ts";
 import { pictureKind, type VideoCodec } from "../../video/nal-units.ts";
-import { codecOf } from "../../video/picture-head.ts";
+import { codecOf, maxHeadBytes } from "../../video/picture-head.ts";
 import type { LiveSources } from "../live/live-sources.ts";
 import type { NewestFrame, SourceStats } from "../live/source-stats.ts";
 import { maxLiveFrameBytes } from "./newest-frames.ts";
@@ -21,8 +21,12 @@ import { maxLiveFrameBytes } from "./newest-frames.ts";
 /** Milliseconds that a viewer may be behind before it goes on at a newer key frame. */
 const maxLagMs = 1000;
 
-/** Pictures that are read to find a recovery point, if no key frame is near: some 10 seconds. */
+/**
+ * Pictures that are read to find a recovery point, if no key frame is near: some 10 seconds, and one
+ * second from a bucket.
+ */
 const maxLookedBack = 300;
+const maxFetchedBack = 30;
 
 /** Rows read at a time. A longer gap of numbers is left at the next key frame. */
 const batchSize = 64;
@@ -131,27 +135,42 @@ export class VideoFollower {
     this.#behindSince ??= liveSources.now;
     const isLate = liveSources.now - this.#behindSince > maxLagMs;
     if (!isLate && this.#next.length > 0) return this.#next.shift();
-    const start = await this.#startBefore(newest);
+    const start = await this.#startBefore(newest, last.sequence);
     if (start === undefined || start.sequence <= last.sequence) return this.#next.shift();
     this.#next = [];
     return start;
   }
 
-  /** Returns the newest key frame. If it is far away, returns the newest recovery point, if any. */
-  async #startBefore(newest: VideoPicture): Promise<FrameRecord | undefined> {
-    const { reader, liveSources } = this.#store;
+  /**
+   * Returns the newest key frame. If that is far away, or no newer one than `last`, returns the newest
+   * recovery point, if there is one.
+   */
+  async #startBefore(newest: VideoPicture, last = 0): Promise<FrameRecord | undefined> {
+    const { reader, contents, liveSources } = this.#store;
     const key = reader.keyFrameBefore(newest);
-    if (key !== undefined && newest.sequence - key.sequence < maxGroupFrames) return key;
+    const isNear = key !== undefined && newest.sequence - key.sequence < maxGroupFrames;
+    if (isNear && key.sequence > last) return key;
     if (liveSources.now - this.#lookedBackAt < maxLagMs) return key;
     this.#lookedBackAt = liveSources.now;
-    const sequence = newest.sequence - maxLookedBack;
-    const pictures = reader.picturesAfter({ ...newest, sequence }, maxLookedBack);
+    const count = contents.fetch === undefined ? maxLookedBack : maxFetchedBack;
+    const sequence = Math.max(last, newest.sequence - count);
+    const pictures = reader.picturesAfter({ ...newest, sequence }, newest.sequence - sequence);
     for (const record of pictures.reverse()) {
-      const bytes = await this.#read(record);
-      if (bytes === undefined) continue;
-      if (pictureKind(bytes, this.#codec)?.recoveryCount !== undefined) return record;
+      if (await this.#isRecoveryPoint(record)) return record;
     }
     return key;
+  }
+
+  async #isRecoveryPoint(record: FrameRecord): Promise<boolean> {
+    return await reads.run(async () => {
+      try {
+        const head = await this.#store.contents.blob(record)?.slice(0, maxHeadBytes).bytes();
+        return head !== undefined && pictureKind(head, this.#codec)?.recoveryCount !== undefined;
+      } catch {
+        // The file was removed just now.
+        return false;
+      }
+    });
   }
 
   /** The newest picture; of a source that is not live, the stored one that was captured last. */

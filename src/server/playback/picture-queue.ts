@@ -10,6 +10,9 @@ const groupCost = 10;
 /** Pictures among which a recovery point is looked for: as many as may be looked up at a time. */
 const maxLookedBack = 100;
 
+/** Queued pictures from which on the queue goes on at recovery points too: some 2 seconds. */
+const maxBacklog = 60;
+
 /** A picture in the queue. */
 export interface QueuedPicture {
   readonly row: FrameRecord;
@@ -17,7 +20,10 @@ export interface QueuedPicture {
   readonly isAfterHole: boolean;
 }
 
-/** Pictures in the order of decoding. Those before a newer key frame are dropped. */
+/**
+ * Pictures in the order of decoding. Those before a newer key frame are dropped. If many wait, so are
+ * those before a newer recovery point, which streams without key frames have.
+ */
 export class PictureQueue {
   readonly #tail: JournalTail;
   readonly #takeLookups: (count: number) => boolean;
@@ -59,8 +65,9 @@ export class PictureQueue {
     // A decoder could not use a late picture.
     if (row.sequence <= this.#lastNumber) return [row];
     this.#lastNumber = row.sequence;
-    const dropped = row.isKey === true ? this.clear() : [];
-    if (row.isKey !== true && !hasRoom) {
+    const isStart = row.isKey === true || this.#isDueAt(row);
+    const dropped = isStart ? this.clear() : [];
+    if (!isStart && !hasRoom) {
       this.#hasHole = true;
       return [row];
     }
@@ -71,6 +78,18 @@ export class PictureQueue {
   #push(row: FrameRecord): void {
     this.#pictures.push({ row, isAfterHole: this.#hasHole });
     this.#hasHole = false;
+  }
+
+  /** Whether the queue goes on at a picture, because many wait and it is a recovery point. */
+  #isDueAt(row: FrameRecord): boolean {
+    return this.length >= maxBacklog && this.#isRecoveryPoint(row);
+  }
+
+  /** Whether a picture is known to be a recovery point. That is read from its file. */
+  #isRecoveryPoint(row: FrameRecord): boolean {
+    const { files, fetch } = this.#tail;
+    if (fetch !== undefined || !this.#takeLookups(1)) return false;
+    return readKind(new StoredFrame(files, row))?.recoveryCount !== undefined;
   }
 
   /** Begins with the key frame, or else the recovery point, before the first picture of a session. */
@@ -91,14 +110,9 @@ export class PictureQueue {
 
   /** Returns the pictures from the newest recovery point up to a picture; `undefined` without one. */
   #fromRecoveryPoint(row: FrameRecord): FrameRecord[] | undefined {
-    const { reader, files, fetch } = this.#tail;
-    if (fetch !== undefined) return undefined;
     const sequence = row.sequence - maxLookedBack;
-    const pictures = reader.picturesAfter({ ...row, sequence }, maxLookedBack);
-    const index = pictures.findLastIndex((picture) => {
-      const isAllowed = this.#takeLookups(1);
-      return isAllowed && readKind(new StoredFrame(files, picture))?.recoveryCount !== undefined;
-    });
+    const pictures = this.#tail.reader.picturesAfter({ ...row, sequence }, maxLookedBack);
+    const index = pictures.findLastIndex((picture) => this.#isRecoveryPoint(picture));
     return index < 0 ? undefined : pictures.slice(index);
   }
 }

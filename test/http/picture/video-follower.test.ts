@@ -188,3 +188,15 @@ test("a viewer of a stream whose key frame is far away begins at a recovery poin
   const newest = 2 * maxGroupFrames;
   expect(await source.take()).toEqual(range(newest - 9, newest));
 });
+
+test("a late viewer of a stream whose key frame is near goes on at a recovery point that is newer", async () => {
+  using source = new Source((sequence) => {
+    return sequence === 1 ? bytesOf(sequence) : recoveringBytesOf(sequence);
+  });
+  source.add(1, 5);
+  expect(await source.take()).toEqual(range(1, 5));
+  source.add(6, 45);
+  expect(await source.take(1)).toEqual([6]);
+  source.now += 1001;
+  expect(await source.take()).toEqual(range(41, 45));
+});

@@ -216,6 +216,17 @@ describe("LatestPlayback of encoded video", () => {
     expect(take(playback)).toEqual(["cam 8"]);
   });
 
+  test("a slow client of a stream without key frames goes on at a recovery point when many pictures wait", async () => {
+    const recorder = new Recorder();
+    const playback = recorder.latest();
+    await recorder.put("cam", "Kd");
+    expect(take(playback)).toEqual(numbered("cam", 1, 2));
+    await recorder.put("cam", "drd".repeat(10));
+    expect(take(playback, 1)).toEqual(["cam 3"]);
+    await recorder.put("cam", `${"d".repeat(31)}rd`);
+    expect(take(playback)).toEqual(["dropped cam 4-63", "cam 64", "cam 65"]);
+  });
+
   for (const isRemote of [false, true]) {
     const what = isRemote ? "a bucket" : "a directory";
     test(`a latest playback from ${what} goes on at a recovery point where the key frame is too far`, async () => {
