@@ -125,6 +125,13 @@ describe("sourceReportLine", () => {
     expect(line).not.toContain("1-3");
   });
 
+  test("the report counts pictures that may be damaged, if there are any", () => {
+    const damaged = report({ settled: 9, maybeDamaged: 2 });
+    expect(sourceReportLine(damaged)).toBe("cam: 0 captured, 9 delivered, 2 possibly damaged");
+    expect(sourceReportJson(damaged)).toMatchObject({ maybeDamaged: 2 });
+    expect(sourceReportJson(report({ maybeDamaged: 0 }))).not.toHaveProperty("maybeDamaged");
+  });
+
   test("the report line escapes control characters in a source's name", () => {
     expect(sourceReportLine(report({ name: "a\x1b[31m\u202eb" }))).toBe(
       "a\\x1b[31m\\u202eb: 0 captured, 0 delivered",
