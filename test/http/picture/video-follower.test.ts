@@ -27,6 +27,8 @@ class Source implements Disposable {
   now = 1_000_000;
   readonly rows: FrameRecord[] = [];
   readonly skipped: number[] = [];
+  /** Pictures that were read. */
+  reads = 0;
   readonly live = new LiveSources(() => this.now);
   readonly #follower: VideoFollower;
   readonly #bytesOf: (sequence: number) => Uint8Array<ArrayBuffer>;
@@ -44,7 +46,11 @@ class Source implements Disposable {
           return sequence > picture.sequence && sequence <= picture.sequence + count;
         }),
     };
-    const contents = { blob: ({ name }: { name: string }) => new Blob([toBytes(parseInt(name))]) };
+    const blob = ({ name }: { name: string }) => {
+      this.reads++;
+      return new Blob([toBytes(parseInt(name))]);
+    };
+    const contents = { blob };
     const store = { reader, contents, liveSources: this.live } as unknown as VideoStore;
     this.#follower = new VideoFollower(store, this.live.getOrCreate("s", "cam"), "h264");
   }
@@ -175,9 +181,16 @@ test("a viewer of a stream without key frames begins at a recovery point, and go
   expect(await source.take(1)).toEqual([25]);
   source.now += 1001;
   expect(await source.take()).toEqual(range(41, 45));
-  // The first pictures may be looked for once a second only.
-  source.add(46, 65);
-  expect(await source.take(1)).toEqual([46]);
+});
+
+test("a recovery point is looked for once a second, because that reads many pictures", async () => {
+  using source = new Source((sequence) => new Uint8Array([0, 0, 1, 0x41, 0x88, sequence]));
+  source.add(1, 1000);
+  for (const reads of [300, 600]) {
+    for (let count = 0; count < 10; count++) expect(await source.take()).toEqual([]);
+    expect(source.reads).toBe(reads);
+    source.now += 1000;
+  }
 });
 
 test("a viewer of a stream whose key frame is far away begins at a recovery point", async () => {
