@@ -62,14 +62,17 @@ class Camera {
   }
 }
 
-/** Leaves frames in a spool whose session has begun at a store with a key of the name `cam`. */
+/**
+ * Leaves frames in a spool whose session has begun at a store with a key of the name `cam`. A busy
+ * machine may need seconds for the first connection, so the sender gives up after more than that.
+ */
 async function spoolWithRest(folder: string): Promise<{ store: string; spool: string }> {
   const [store, spool] = [join(folder, "store"), join(folder, "spool")];
   const keyFile = writeKeys(join(folder, "keys"), keyOf("cam"));
   const server = await serve(store, { listen: "127.0.0.1:0", keyFile });
   const camera = new Camera();
   const sending = send(camera.frames(), {
-    ...{ to: server.address, keyFile, stream: "s", source: "a", spool, giveUpAfter: 500 },
+    ...{ to: server.address, keyFile, stream: "s", source: "a", spool, giveUpAfter: 5_000 },
   });
   const failure = sending.catch((error: unknown) => error);
   camera.shoot("1", "2", "3");

@@ -37,6 +37,8 @@ function greeting(field: string): Buffer {
   const body = JSON.stringify({ window, limits, durable: true, x: 0 });
   return Buffer.concat([preface, binary(type.WELCOME, body.replace('"x":0', `"x":${field}`))]);
 }
+/** Time for a message in single bytes, each of which waits for a turn of a busy machine. */
+const bytewise = ["--timeout", "100"];
 const nested = (depth: number) => greeting("[".repeat(depth) + "]".repeat(depth));
 const padded = (size: number) => greeting(`"${"x".repeat(size + 20 - greeting('""').length)}"`);
 
@@ -95,6 +97,7 @@ table("frames send succeeds with a server that", [
   },
   {
     what: "sends WELCOME a byte at a time",
+    args: bytewise,
     async script(peer) {
       await peer.drip(welcome());
       await peer.agree();
@@ -102,6 +105,7 @@ table("frames send succeeds with a server that", [
   },
   {
     what: "sends everything a byte at a time",
+    args: bytewise,
     async script(peer) {
       await peer.drip(welcome());
       await peer.hears(type.END);
