@@ -56,7 +56,7 @@ export class HttpContext {
     const run = this.runnerFor(this);
     this.gapIndex = new GapIndex(this.reader, run);
     this.#totals = new SourceTotals(this.reader, run);
-    contents.setJournalListener(this.#totals);
+    contents.setJournalListener(this.#totals.onFrameRemoved);
     this.newestFrames = new NewestFrameCache(contents, liveSources);
     this.jpegCache = new JpegCache(
       this.newestFrames,

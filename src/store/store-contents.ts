@@ -54,9 +54,8 @@ export interface RemovedFrameInfo {
   readonly bytes: number;
 }
 
-/** Keeps totals in step with a journal. */
-export interface JournalListener {
-  onFrameRemoved(frame: RemovedFrameInfo): void;
-  /** Called after a rollback: discard all totals and count again. */
-  onReset(): void;
-}
+/**
+ * Called for each row that a commit removed, before another connection can read. It keeps totals in
+ * step with the journal.
+ */
+export type JournalListener = (frame: RemovedFrameInfo) => void;

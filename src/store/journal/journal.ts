@@ -154,8 +154,9 @@ export class Journal {
   /** Sessions whose key is recorded with the next write. */
   readonly #begunSessions = new Map<string, SessionOwner>();
   readonly #byteTotal: ByteTotal;
-  /** Called for each removed row and after each rollback. */
   listener: JournalListener | undefined;
+  /** Frames whose rows the batch removes. */
+  #removedFrames: RemovedFrameInfo[] = [];
   #hasNamedLosses: boolean;
   #inTransaction = false;
   #isDurable = false;
@@ -363,7 +364,7 @@ export class Journal {
 
   #onFrameRemoved(frame: RemovedFrameInfo): void {
     this.#byteTotal.remove(frame.id, frame.bytes);
-    this.listener?.onFrameRemoved(frame);
+    this.#removedFrames.push(frame);
   }
 
   /** Records that a partial file is about to take the name of a frame that has a row. */
@@ -517,9 +518,9 @@ export class Journal {
   #fail(error: unknown): FramesError {
     this.#pendingError = journalError("write", this.#path, error);
     this.#byteTotal.reset();
+    this.#removedFrames = [];
     // Losses that were ended in the batch are open again.
     this.#hasNamedLosses = true;
-    this.listener?.onReset();
     if (this.#database.inTransaction) this.#statements.rollback.run();
     this.#inTransaction = false;
     return this.#pendingError;
@@ -544,6 +545,7 @@ export class Journal {
       this.#pendingError = undefined;
       throw journalFailed;
     }
+    for (const frame of this.#removedFrames.splice(0)) this.listener?.(frame);
   }
 
   /**

@@ -30,7 +30,7 @@ interface SourceTotalRow {
 export class SourceTotals {
   readonly #reader: JournalReader;
   /** By stream, then by source. */
-  #totals = new Map<string, Map<string, SourceTotal>>();
+  readonly #totals = new Map<string, Map<string, SourceTotal>>();
   #frames = 0;
   #bytes = 0;
   /** Id of the last frame in the totals. */
@@ -175,8 +175,8 @@ export class SourceTotals {
     return total;
   }
 
-  /** Subtracts a frame that was removed or replaced. */
-  onFrameRemoved({ id, stream, source, bytes }: RemovedFrameInfo): void {
+  /** Subtracts a frame that was removed or replaced. Its row is no longer in the journal. */
+  readonly onFrameRemoved = ({ id, stream, source, bytes }: RemovedFrameInfo): void => {
     if (id > this.#lastFrameId) return;
     const total = this.#totalOf(stream, source);
     total.frames--;
@@ -187,13 +187,5 @@ export class SourceTotals {
     const streamTotals = this.#totals.get(stream)!;
     streamTotals.delete(source);
     if (streamTotals.size === 0) this.#totals.delete(stream);
-  }
-
-  /** Discards all totals after a rollback, so that they are computed again. */
-  onReset(): void {
-    this.#totals = new Map();
-    this.#frames = this.#bytes = this.#lastFrameId = this.#lastLossId = this.#firstLossId = 0;
-    this.#endedLosses = 0;
-    this.#isComplete = false;
-  }
+  };
 }
