@@ -71,13 +71,9 @@ export class HttpContext {
   runnerFor(client: unknown): RunSlice {
     return (slice) =>
       this.server.workQueue.run(client, () => {
-        this.#checkOpen();
+        if (this.#isClosed) throw new FramesError("stopping");
         return slice();
       });
-  }
-
-  #checkOpen(): void {
-    if (this.#isClosed) throw new FramesError("stopping");
   }
 
   /**
@@ -85,9 +81,8 @@ export class HttpContext {
    *
    * @throws {FramesError} `store` if the journal cannot be read, `stopping`
    */
-  async refresh(): Promise<void> {
-    this.#checkOpen();
-    await this.#totals.refresh();
+  refresh(): Promise<void> {
+    return this.#totals.refresh();
   }
 
   /** Stream names as of the last `refresh`, sorted. */

@@ -215,7 +215,7 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
     const identity = reader.property("identity");
     const { isResumed } = playback;
     return {
-      fresh: !(await reader.has(hello, this.#runSlice)),
+      fresh: !(await this.#runSlice(() => reader.has(hello))),
       features: ["until", videoFeature],
       sources: await playback.firstSources(this.#runSlice),
       store: store.location,

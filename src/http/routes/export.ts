@@ -44,7 +44,7 @@ export async function handleExport(
     until: parseNanoseconds(searchParams.get("to"), "to"),
   };
   const isHidden = sources.some((source) => !req.principal.canRead(stream, source));
-  if (isHidden || !(await context.reader.has(selection, req.run))) {
+  if (isHidden || !(await req.run(() => context.reader.has(selection)))) {
     throw notFound(`There is no stream ${[stream, ...sources].join("/")}`);
   }
   const headers = {

@@ -54,17 +54,16 @@ export interface JournalPosition {
 /** Before all frames. */
 const firstPosition: JournalPosition = { captured: -(2n ** 63n), sequence: 0, id: 0 };
 
-/** After all frames. */
-const lastPosition: JournalPosition = {
-  captured: 2n ** 63n - 1n,
-  sequence: Number.MAX_SAFE_INTEGER,
-  id: Number.MAX_SAFE_INTEGER,
-};
+/** SQL for the position after all frames. */
+const lastPosition = `${2n ** 63n - 1n}, ${2n ** 63n - 1n}, ${2n ** 63n - 1n}`;
 
 /** Sources looked up in one slice of work. */
 const lookupsPerSlice = 100;
 
-/** Frames scanned in one step, which takes a few milliseconds. */
+/** Rows read in one slice, which takes a few milliseconds. */
+const rowBatchSize = 2000;
+
+/** Entries of an index scanned in one slice. */
 const scanBatchSize = 10_000;
 
 /** Damaged rows that a query passes over to find whole ones. */
@@ -102,21 +101,6 @@ export class JournalReader {
     } catch (error) {
       throw journalError("read", path, error);
     }
-  }
-
-  /** Returns at most `limit` frames with ids above `id`, in order of arrival. */
-  after(selection: FrameSelection, id: number, limit: number): FrameRecord[] {
-    const { stream, sources, since, until } = selection;
-    return this.#all(
-      `${selectStream} AND id > ?2 AND (?3 IS NULL OR source IN (SELECT value FROM json_each(?3)))
-        AND (?4 IS NULL OR captured >= ?4) AND (?5 IS NULL OR captured < ?5) ORDER BY id LIMIT ?6`,
-      stream,
-      id,
-      sources === undefined ? null : JSON.stringify(sources),
-      since ?? null,
-      until ?? null,
-      limit,
-    );
   }
 
   /**
@@ -159,22 +143,16 @@ export class JournalReader {
     return this.#all("SELECT * FROM frames WHERE id = ?", id)[0];
   }
 
-  /**
-   * Returns whether a stream has any frame. If sources are named, each of them must have one.
-   *
-   * @param run runs the look-ups in slices
-   */
-  async has(
-    { stream, sources }: Pick<FrameSelection, "stream" | "sources">,
-    run: RunSlice,
-  ): Promise<boolean> {
-    if (sources === undefined) return run(() => this.sources(stream, "", 1).length > 0);
-    for (let first = 0; first < sources.length; first += lookupsPerSlice) {
-      const names = sources.slice(first, first + lookupsPerSlice);
-      const isStored = (source: string) => this.newest(stream, source) !== undefined;
-      if (!(await run(() => names.every(isStored)))) return false;
-    }
-    return true;
+  /** Returns whether a stream has any frame. If sources are named, each of them must have one. */
+  has({ stream, sources }: Pick<FrameSelection, "stream" | "sources">): boolean {
+    if (sources === undefined) return this.sources(stream, "", 1).length > 0;
+    return this.read((database) => {
+      const query = database.query<unknown, [string, string]>(
+        `SELECT 1 FROM json_each(?2) WHERE NOT EXISTS
+          (SELECT 1 FROM frames WHERE stream = ?1 AND source = value)`,
+      );
+      return query.get(stream, JSON.stringify(sources)) === null;
+    });
   }
 
   /**
@@ -395,7 +373,9 @@ export class JournalReader {
 
   /**
    * Returns the frames of a source with this number, newest session first. Numbers have no index,
-   * so all frames of the source are scanned, in slices of some thousand rows.
+   * so all frames of the source are scanned.
+   *
+   * @param run runs the scan in slices
    */
   async scanByNumber(
     stream: string,
@@ -404,55 +384,39 @@ export class JournalReader {
     run: RunSlice,
   ): Promise<FrameRecord[]> {
     const found: FrameRecord[] = [];
-    let from = firstPosition;
+    let position = firstPosition;
     const scanNext = () => {
-      const until = this.#positionAfter(stream, source, from, scanBatchSize);
-      const { captured, sequence, id } = until ?? lastPosition;
-      found.push(
-        ...this.#all(
-          `SELECT * FROM frames WHERE id IN (
-            SELECT id FROM frames INDEXED BY frames_by_time
-              WHERE stream = ?1 AND source = ?2 AND (captured, seq, id) > (?4, ?5, ?6)
-                AND (captured, seq, id) <= (?7, ?8, ?9) AND seq = ?3)`,
-          stream,
-          source,
-          number,
-          from.captured,
-          from.sequence,
-          from.id,
-          captured,
-          sequence,
-          id,
-        ),
-      );
-      from = until ?? from;
-      return until !== undefined;
+      const rows = this.#scanAfter(stream, source, number, position);
+      found.push(...rows.filter((row) => row.sequence === number && isWhole(row)));
+      position = rows.at(-1) ?? position;
+      return rows.length > 0;
     };
     while (await run(scanNext));
-    return found.filter(isWhole).toSorted((a, b) => b.id - a.id);
+    return found.toSorted((a, b) => b.id - a.id);
   }
 
-  /**
-   * Returns the position of the frame `count` after `from`, or undefined if fewer frames follow.
-   */
-  #positionAfter(
+  /** Returns which of the next frames have this number, and also the last of them. */
+  #scanAfter(
     stream: string,
     source: string,
-    from: JournalPosition,
-    count: number,
-  ): JournalPosition | undefined {
-    return this.#wrapErrors(() => {
-      const row = this.#database
-        .query<{ captured: bigint; seq: bigint; id: bigint }, (string | number | bigint)[]>(
-          `SELECT captured, seq, id FROM frames INDEXED BY frames_by_time
-            WHERE stream = ?1 AND source = ?2 AND (captured, seq, id) > (?3, ?4, ?5)
-            ORDER BY captured, seq, id LIMIT 1 OFFSET ?6`,
-        )
-        .safeIntegers(true)
-        .get(stream, source, from.captured, from.sequence, from.id, count - 1);
-      if (row === null) return undefined;
-      return { captured: row.captured, sequence: Number(row.seq), id: Number(row.id) };
-    });
+    number: number,
+    { captured, sequence, id }: JournalPosition,
+  ): FrameRecord[] {
+    return this.#all(
+      `WITH next AS (
+        SELECT captured, seq, id FROM frames INDEXED BY frames_by_time
+          WHERE stream = ?1 AND source = ?2 AND (captured, seq, id) > (?3, ?4, ?5)
+      ),
+      slice_end AS MATERIALIZED (
+        SELECT * FROM next ORDER BY captured, seq, id LIMIT 1 OFFSET ${scanBatchSize - 1}
+      )
+      SELECT * FROM frames WHERE id IN (
+        SELECT id FROM next WHERE seq = ?6 AND (captured, seq, id) <=
+          (SELECT * FROM slice_end UNION ALL SELECT ${lastPosition} LIMIT 1)
+        UNION ALL SELECT id FROM slice_end
+      ) ORDER BY captured, seq, id`,
+      ...[stream, source, captured, sequence, id, number],
+    );
   }
 
   /**
@@ -476,6 +440,36 @@ export class JournalReader {
     );
     if (earlier === undefined || later === undefined) return earlier ?? later;
     return captured - earlier.captured <= later.captured - captured ? earlier : later;
+  }
+
+  /**
+   * Reads all rows of a table whose ids are above `after`, in slices of some thousand rows. Each slice
+   * is a read transaction of its own, because a long one keeps SQLite from emptying its WAL.
+   *
+   * @param run runs the slices
+   * @param readSlice reads the rows with ids from `after` + 1 to `upTo`
+   * @throws {FramesError} `store`
+   */
+  async readInSlices(
+    table: "frames" | "losses",
+    after: number,
+    run: RunSlice,
+    readSlice: (database: Database, after: number, upTo: number) => void,
+  ): Promise<void> {
+    const readNext = (database: Database) => {
+      const { upTo, rows } = database
+        .query<{ upTo: number | null; rows: number }, [number]>(
+          `SELECT max(id) AS upTo, count(*) AS rows FROM
+            (SELECT rowid AS id FROM ${table} WHERE rowid > ? ORDER BY rowid LIMIT ${rowBatchSize})`,
+        )
+        .get(after)!;
+      if (upTo === null) return false;
+      readSlice(database, after, upTo);
+      after = upTo;
+      // Otherwise this would not end while a sender adds rows.
+      return rows === rowBatchSize;
+    };
+    while (await run(() => this.read(readNext)));
   }
 
   /**

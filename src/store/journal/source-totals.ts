@@ -1,14 +1,11 @@
 /**
- * Totals of each source of a store. They are computed once, in steps of a few thousand rows, and
- * then updated with added and removed rows.
+ * Totals of each source of a store. They are computed once, in slices, and then updated with added
+ * and removed rows.
  */
 import type { JournalReader } from "./journal-reader.ts";
 import type { RunSlice } from "../../frame.ts";
 import { countedBytes, countedLosses, isSource } from "./row-check.ts";
 import type { RemovedFrameInfo } from "../store-contents.ts";
-
-/** Rows summed in one step, which takes a few milliseconds. */
-const rowBatchSize = 2000;
 
 /** Totals of one source. */
 export interface SourceTotal {
@@ -17,14 +14,6 @@ export interface SourceTotal {
   frames: number;
   bytes: number;
   lost: number;
-}
-
-interface SourceTotalRow {
-  stream: string;
-  source: string;
-  frames: number;
-  bytes: number;
-  last: number;
 }
 
 export class SourceTotals {
@@ -36,15 +25,15 @@ export class SourceTotals {
   /** Id of the last frame in the totals. */
   #lastFrameId = 0;
   #lastLossId = 0;
-  /** Lowest row id of the losses at the last step. It changes when retention deletes old losses. */
+  /** Lowest row id of the losses at the last refresh. It changes when retention deletes old losses. */
   #firstLossId = 0;
-  /** Losses at the last step whose frame had come later. */
+  /** Losses at the last refresh whose frame had come later. */
   #endedLosses = 0;
   #isComplete = false;
   #running: Promise<void> | undefined;
   readonly #run: RunSlice;
 
-  /** @param run runs the steps, so that other work can run between them */
+  /** @param run runs the slices, so that other work can run between them */
   constructor(reader: JournalReader, run: RunSlice) {
     this.#reader = reader;
     this.#run = run;
@@ -87,82 +76,72 @@ export class SourceTotals {
   }
 
   async #refresh(): Promise<void> {
-    while (await this.#run(() => this.#addFrames()));
-    while (await this.#run(() => this.#addLosses()));
+    await this.#addFrames();
+    await this.#addLosses();
     this.#isComplete = true;
   }
 
-  /** Adds the next frames. Returns whether more may follow. */
-  #addFrames(): boolean {
-    const rows = this.#reader.read((database) =>
-      database
-        .query<SourceTotalRow, [number]>(
-          `SELECT stream, source, count(*) AS frames, total(${countedBytes}) AS bytes,
-              max(id) AS last
-            FROM (SELECT id, stream, source, bytes FROM frames WHERE id > ? ORDER BY id
-              LIMIT ${rowBatchSize}) GROUP BY stream, source`,
+  #addFrames(): Promise<void> {
+    const from = this.#lastFrameId;
+    return this.#reader.readInSlices("frames", from, this.#run, (database, after, upTo) => {
+      const rows = database
+        .query<Omit<SourceTotal, "lost">, [number, number]>(
+          `SELECT stream, source, count(*) AS frames, total(${countedBytes}) AS bytes
+            FROM frames WHERE id > ? AND id <= ? GROUP BY stream, source`,
         )
-        .all(this.#lastFrameId),
-    );
-    let added = 0;
-    for (const { stream, source, frames, bytes, last } of rows) {
-      this.#lastFrameId = Math.max(this.#lastFrameId, last);
-      added += frames;
-      if (!isSource({ stream, source })) continue;
-      const total = this.#totalOf(stream, source);
-      total.frames += frames;
-      total.bytes += bytes;
-      this.#frames += frames;
-      this.#bytes += bytes;
-    }
-    return added === rowBatchSize;
+        .all(after, upTo);
+      for (const { stream, source, frames, bytes } of rows.filter(isSource)) {
+        const total = this.#totalOf(stream, source);
+        total.frames += frames;
+        total.bytes += bytes;
+        this.#frames += frames;
+        this.#bytes += bytes;
+      }
+      this.#lastFrameId = upTo;
+    });
   }
 
-  #addLosses(): boolean {
-    const [{ first, last: newest, ended }, rows] = this.#reader.read((database) => [
+  async #addLosses(): Promise<void> {
+    await this.#run(() => this.#forgetEndedLosses());
+    const from = this.#lastLossId;
+    await this.#reader.readInSlices("losses", from, this.#run, (database, after, upTo) => {
+      const rows = database
+        .query<Pick<SourceTotal, "stream" | "source" | "lost">, [number, number]>(
+          `SELECT stream, source, min(total(${countedLosses}), 9007199254740991) AS lost
+            FROM losses WHERE rowid > ? AND rowid <= ? AND state IS NOT 'came'
+            GROUP BY stream, source`,
+        )
+        .all(after, upTo);
+      for (const { stream, source, lost } of rows.filter(isSource)) {
+        const total = this.#totalOf(stream, source);
+        total.lost = Math.min(total.lost + lost, Number.MAX_SAFE_INTEGER);
+      }
+      this.#lastLossId = upTo;
+    });
+  }
+
+  /**
+   * Begins to count the losses again if old ones were deleted, or if their frames came. Which sources
+   * had them is unknown.
+   */
+  #forgetEndedLosses(): void {
+    const { first, last, ended } = this.#reader.read((database) =>
       database
         .query<{ first: number; last: number; ended: number }, []>(
           `SELECT coalesce((SELECT min(rowid) FROM losses), 0) AS first,
             coalesce((SELECT max(rowid) FROM losses), 0) AS last,
             (SELECT count(*) FROM losses WHERE state = 'came') AS ended`,
         )
-        .get()!,
-      database
-        .query<
-          { stream: string; source: string; lost: number; rows: number; last: number },
-          [number]
-        >(
-          `SELECT stream, source,
-              min(total(${countedLosses} * (state IS NOT 'came')), 9007199254740991) AS lost,
-              count(*) AS rows, max(id) AS last
-            FROM (SELECT rowid AS id, * FROM losses WHERE rowid > ? ORDER BY rowid
-              LIMIT ${rowBatchSize}) GROUP BY stream, source`,
-        )
-        .all(this.#lastLossId),
-    ]);
-    const hasEnded = ended !== this.#endedLosses;
-    this.#endedLosses = ended;
-    const wasPruned = hasEnded || first !== this.#firstLossId || newest < this.#lastLossId;
-    if (wasPruned && this.#lastLossId > 0) {
-      // Old losses were deleted, or their frames came. Which sources had them is unknown, so all
-      // losses are counted again.
-      for (const streamTotals of this.#totals.values()) {
-        for (const total of streamTotals.values()) total.lost = 0;
-      }
-      this.#lastLossId = 0;
-      this.#firstLossId = first;
-      return true;
-    }
+        .get(),
+    )!;
+    const isSame = first === this.#firstLossId && ended === this.#endedLosses;
     this.#firstLossId = first;
-    let added = 0;
-    for (const { stream, source, lost, rows: count, last } of rows) {
-      this.#lastLossId = Math.max(this.#lastLossId, last);
-      added += count;
-      if (!isSource({ stream, source })) continue;
-      const total = this.#totalOf(stream, source);
-      total.lost = Math.min(total.lost + lost, Number.MAX_SAFE_INTEGER);
+    this.#endedLosses = ended;
+    if (isSame && last >= this.#lastLossId) return;
+    this.#lastLossId = 0;
+    for (const streamTotals of this.#totals.values()) {
+      for (const total of streamTotals.values()) total.lost = 0;
     }
-    return added === rowBatchSize;
   }
 
   #totalOf(stream: string, source: string): SourceTotal {

@@ -3,6 +3,7 @@
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { runAtOnce } from "../../../src/common/work-queue.ts";
+import type { RunSlice } from "../../../src/frame.ts";
 import { Journal } from "../../../src/store/journal/journal.ts";
 import { JournalReader } from "../../../src/store/journal/journal-reader.ts";
 import type { FrameRow } from "../../../src/store/journal/schema.ts";
@@ -19,11 +20,12 @@ function rowOf(name: string, bytes: number): FrameRow {
 /** Runs `act` with a journal and its totals. */
 async function withTotals(
   act: (journal: Journal, counted: () => Promise<[frames: number, bytes: number]>) => Promise<void>,
+  run: (journal: Journal) => RunSlice = () => runAtOnce,
 ): Promise<void> {
   const path = join(temporaryFolder(), "journal.sqlite");
   const journal = new Journal(path);
   const reader = new JournalReader(path);
-  const totals = new SourceTotals(reader, runAtOnce);
+  const totals = new SourceTotals(reader, run(journal));
   journal.listener = totals.onFrameRemoved;
   const counted = async (): Promise<[number, number]> => {
     await totals.refresh();
@@ -72,4 +74,24 @@ test("a removal that was rolled back does not change the totals", async () => {
     journal.flush();
     expect(await counted()).toEqual([3, 300]);
   });
+});
+
+test("totals are complete although a sender adds a frame before each slice", async () => {
+  let next = 1;
+  const addFrames = (journal: Journal, count: number) => {
+    for (const end = next + count; next < end; next++) journal.addFrame(rowOf(String(next), 1));
+    journal.flush();
+  };
+  const run = (journal: Journal): RunSlice => {
+    return async (slice) => {
+      if (next > 6000) throw new Error("the totals do not end");
+      addFrames(journal, 1);
+      return slice();
+    };
+  };
+  await withTotals(async (journal, counted) => {
+    addFrames(journal, 5000);
+    const [frames] = await counted();
+    expect(frames).toBeGreaterThanOrEqual(5000);
+  }, run);
 });
