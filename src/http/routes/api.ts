@@ -271,11 +271,11 @@ function parseCursor(cursor: string): JournalPosition {
 function parseGapCursor(cursor: string): GapPosition {
   try {
     const position: unknown = JSON.parse(Buffer.from(cursor, "base64url").toString());
-    if (!Array.isArray(position) || position.length !== 4) throw new Error("no place");
-    const [source, sessionStarted, session, first] = position as unknown[];
+    if (!Array.isArray(position) || position.length !== 5) throw new Error("no place");
+    const [source, sessionStarted, session, ...numbers] = position as unknown[];
     if (
       [source, sessionStarted, session].every((part) => typeof part === "string") &&
-      Number.isInteger(first)
+      numbers.every(Number.isInteger)
     ) {
       return position as unknown as GapPosition;
     }

@@ -23,8 +23,8 @@ export interface PositionedGap extends SequenceGap {
   readonly position: GapPosition;
 }
 
-/** Source, begin of the session as padded text, session, and first number. */
-export type GapPosition = readonly [string, string, string, number];
+/** Source, begin of the session as padded text, session, first and last number. */
+export type GapPosition = readonly [string, string, string, number, number];
 
 /** A gap, or lost numbers that were reported. */
 interface SessionGap extends RangeGap {
@@ -214,8 +214,8 @@ function* gapsAfter(
     for (const [session, numbers] of sessions) {
       const begin = String(numbers.firstReceived).padStart(20, "0");
       const found: SessionGap[] = [...numbers.ranges.gaps(), ...(losses.get(numbers) ?? [])];
-      for (const gap of found.toSorted((a, b) => a.first - b.first)) {
-        const position: GapPosition = [source, begin, session, gap.first];
+      for (const gap of found.toSorted((a, b) => a.first - b.first || a.last - b.last)) {
+        const position: GapPosition = [source, begin, session, gap.first, gap.last];
         if (after !== undefined && comparePositions(position, after) <= 0) continue;
         yield { source, session, reason: undefined, ...gap, position };
       }

@@ -32,7 +32,8 @@ function addRows(database: Database, count: number): void {
     } else if (kind === "loss") {
       database.run(
         `INSERT INTO losses (stream, source, session, first, last, reason, at, state)
-          VALUES ('run7', ?1, ?2, ?3, ?4, 'dropped', ?5, ?6)`,
+          SELECT 'run7', ?1, ?2, ?3, ?4, 'dropped', ?5, ?6 WHERE NOT EXISTS (SELECT 1 FROM losses
+            WHERE source = ?1 AND session = ?2 AND first = ?3 AND last = ?4)`,
         [...range, pick(3) === 0 ? "came" : null],
       );
     } else {
