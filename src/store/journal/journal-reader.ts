@@ -131,8 +131,8 @@ export class JournalReader {
 
   /** Returns the id of the first frame of any stream after `id`. */
   nextId(id: number): number | undefined {
-    return this.#wrapErrors(() => {
-      const query = this.#database.query<{ id: number | null }, [number]>(
+    return this.read((database) => {
+      const query = database.query<{ id: number | null }, [number]>(
         "SELECT min(id) AS id FROM frames WHERE id > ?",
       );
       return query.get(id)!.id ?? undefined;
@@ -206,8 +206,8 @@ export class JournalReader {
 
   /** Returns the sources of a stream after a name, sorted, `limit` at most. */
   sources(stream: string, after = "", limit = Infinity): string[] {
-    return this.#wrapErrors(() => {
-      const query = this.#database.query<{ source: string | null }, [string, string]>(
+    return this.read((database) => {
+      const query = database.query<{ source: string | null }, [string, string]>(
         "SELECT min(source) AS source FROM frames WHERE stream = ? AND source > ?",
       );
       const found: string[] = [];
@@ -224,8 +224,8 @@ export class JournalReader {
    * bytes.
    */
   isBeingReplaced({ stream, source, name }: FrameRecord): boolean {
-    return this.#wrapErrors(() => {
-      const query = this.#database
+    return this.read((database) => {
+      const query = database
         .query<UncheckedRow, [string, string, string]>(
           "SELECT * FROM replacements WHERE stream = ? AND source = ? AND name = ? LIMIT 1",
         )
@@ -238,15 +238,13 @@ export class JournalReader {
 
   /** Returns a property of the whole store, if the journal has it. */
   property(name: PropertyName): string | undefined {
-    return this.#wrapErrors(() => readProperty(this.#database, name));
+    return this.read((database) => readProperty(database, name));
   }
 
   /** Returns the highest id of all streams, or 0 if there are no frames. */
   lastId(): number {
-    return this.#wrapErrors(() => {
-      const query = this.#database.query<{ id: number | null }, []>(
-        "SELECT max(id) AS id FROM frames",
-      );
+    return this.read((database) => {
+      const query = database.query<{ id: number | null }, []>("SELECT max(id) AS id FROM frames");
       return query.get()!.id ?? 0;
     });
   }
@@ -367,7 +365,7 @@ export class JournalReader {
 
   /** Whether the journal has the column `is_key`, which a server of this version adds. */
   #hasKeyFrames(): boolean {
-    this.#hasKeyColumn ||= this.#wrapErrors(() => hasColumn(this.#database, "frames", "is_key"));
+    this.#hasKeyColumn ||= this.read((database) => hasColumn(database, "frames", "is_key"));
     return this.#hasKeyColumn;
   }
 
@@ -478,7 +476,11 @@ export class JournalReader {
    * @throws {FramesError} `store`
    */
   read<T>(act: (database: Database) => T): T {
-    return this.#wrapErrors(() => act(this.#database));
+    try {
+      return act(this.#database);
+    } catch (error) {
+      throw journalError("read", this.#path, error);
+    }
   }
 
   close(): void {
@@ -486,8 +488,8 @@ export class JournalReader {
   }
 
   #all(query: string, ...values: (string | number | bigint | null)[]): FrameRecord[] {
-    return this.#wrapErrors(() =>
-      this.#database
+    return this.read((database) =>
+      database
         .query<ReaderRow, typeof values>(query)
         .safeIntegers(true)
         .all(...values)
@@ -510,14 +512,6 @@ export class JournalReader {
     if (found.length === rows.length) return found;
     const more = this.#all(`${query} LIMIT ${limit + maxDamagedRows}`, ...values);
     return more.filter(isWhole).slice(0, limit);
-  }
-
-  #wrapErrors<T>(act: () => T): T {
-    try {
-      return act();
-    } catch (error) {
-      throw journalError("read", this.#path, error);
-    }
   }
 }
 

@@ -29,14 +29,6 @@ export class RangeSet {
       newestRange.last = last;
       return;
     }
-    if (newestRange === undefined || first > newestRange.last) {
-      this.#ranges.push({ first, last, at });
-      return;
-    }
-    this.#insert(first, last, at);
-  }
-
-  #insert(first: number, last: number, at: bigint): void {
     const ranges = this.#ranges;
     // Binary search for the first range that ends at `first - 1` or later.
     let low = 0;
