@@ -48,11 +48,6 @@ export class WorkQueue<Owner> {
     return promise;
   }
 
-  /** Returns a function that runs the slices of `owner`. */
-  runnerFor(owner: Owner): RunSlice {
-    return (slice) => this.run(owner, slice);
-  }
-
   #schedule(): void {
     if (this.#isScheduled) return;
     this.#isScheduled = true;

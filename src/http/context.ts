@@ -67,11 +67,14 @@ export class HttpContext {
     this.status = new StatusReporter(liveSources, this.#totals, contents, () => server.connections);
   }
 
-  /** Returns a function that runs the costly work of one client until the server stops. */
-  runnerFor(client: unknown): RunSlice {
+  /**
+   * Returns a function that runs the costly work of one client until the server stops, or until
+   * `signal` tells that the client left.
+   */
+  runnerFor(client: unknown, signal?: AbortSignal): RunSlice {
     return (slice) =>
       this.server.workQueue.run(client, () => {
-        if (this.#isClosed) throw new FramesError("stopping");
+        if (this.#isClosed || signal?.aborted === true) throw new FramesError("stopping");
         return slice();
       });
   }

@@ -202,7 +202,7 @@ export class HttpServer implements AcceptGate {
       url,
       principal,
       clients: this.clients,
-      run: context.runnerFor(peer),
+      run: context.runnerFor(peer, request.signal),
       setIdleTimeout: (seconds) => server.timeout(request, seconds),
       upgrade: (handler, subprotocol) => {
         const headers = subprotocol === undefined ? {} : { "Sec-WebSocket-Protocol": subprotocol };

@@ -49,7 +49,7 @@ describe("WorkQueue", () => {
 
   test("a caller gets the result of its slice, or its error", async () => {
     const { queue } = fixture();
-    expect(await queue.runnerFor("a")(() => 7)).toBe(7);
+    expect(await queue.run("a", () => 7)).toBe(7);
     const failing = queue.run("a", () => {
       throw new Error("no");
     });

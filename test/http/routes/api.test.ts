@@ -1,7 +1,8 @@
 // The JSON API: streams, frames in the order of capture, times and gaps.
 
-import { describe, expect, test } from "bun:test";
+import { describe, expect, spyOn, test } from "bun:test";
 import { send, serve, version } from "frames";
+import { WorkQueue } from "../../../src/common/work-queue.ts";
 import { run, temporaryFolder } from "../../helper/program.ts";
 import { until } from "../../helper/time.ts";
 import { Camera, startViewed } from "../../helper/viewing.ts";
@@ -118,6 +119,42 @@ test("a frame number of several sessions is looked up in the newest session firs
   expect(await (await viewed.get(path)).text()).toBe("second");
   const { session } = frames[1];
   expect(await (await viewed.get(`${path}?session=${session}`)).text()).toBe("first");
+});
+
+test("the look-up of a number ends when its client leaves", async () => {
+  await using viewed = await startViewed();
+  const camera = new Camera(viewed.server, "run7", "x");
+  await camera.store(frame("first"), "first", 1n);
+  await camera.end();
+  let slices = 0;
+  let isEnded = false;
+  const realRun = WorkQueue.prototype.run;
+  // Each slice says that more rows follow, so that the look-up does not end by itself.
+  const runs = spyOn(WorkQueue.prototype, "run").mockImplementation(function (
+    this: WorkQueue<unknown>,
+    owner: unknown,
+    slice: () => unknown,
+  ) {
+    slices++;
+    const result = realRun.call(this, owner, () => {
+      slice();
+      return true;
+    });
+    result.catch(() => (isEnded = true));
+    return result as Promise<never>;
+  });
+  try {
+    const client = new AbortController();
+    const path = "/api/streams/run7/frames?source=x&number=1";
+    const answer = viewed.get(path, { signal: client.signal }).catch(() => "left");
+    await until("some slices", () => slices > 10);
+    expect(isEnded).toBe(false);
+    client.abort();
+    await until("the end of the look-up", () => isEnded);
+    expect(await answer).toBe("left");
+  } finally {
+    runs.mockRestore();
+  }
 });
 
 test("the API finds the frame of each source that is nearest to a moment", async () => {
