@@ -206,7 +206,7 @@ for (const [what, row] of bad) {
           const listed = [
             ...reader.framesAfter(stream, source, undefined, 10),
             ...reader.framesBefore(stream, source, position, 10),
-            ...(await reader.scanByNumber(stream, source, 7, runAtOnce)),
+            ...(await reader.scanByNumber({ stream, source, number: 7 }, 9, runAtOnce)),
             reader.newest(stream, source),
             reader.oldest(stream, source),
             reader.nearest(stream, source, 1_700_000_000n),

@@ -162,8 +162,9 @@ async function handleFrames(req: RouteRequest, context: HttpContext, stream: str
   const limit = parseLimit(req);
   const number = searchParams.get("number");
   if (number !== null) {
-    const found = await reader.scanByNumber(stream, source, parseWholeNumber(number), req.run);
-    return jsonResponse({ frames: found.slice(0, limit).map(frameJson), next: null });
+    const lookup = { stream, source, number: parseWholeNumber(number) };
+    const found = await reader.scanByNumber(lookup, limit, req.run);
+    return jsonResponse({ frames: found.map(frameJson), next: null });
   }
   const before = searchParams.get("before");
   if (before !== null) {

@@ -192,9 +192,9 @@ async function findFrame(
     if (found !== undefined) return found;
     throw notFound(`${source} of ${stream} has no frame ${JSON.stringify(id)}`);
   }
-  const session = url.searchParams.get("session");
-  const found = await reader.scanByNumber(stream, source, parseWholeNumber(id), run);
-  const frame = found.find((one) => session === null || one.session === session);
+  const session = url.searchParams.get("session") ?? undefined;
+  const wanted = { stream, source, number: parseWholeNumber(id), session };
+  const [frame] = await reader.scanByNumber(wanted, 1, run);
   if (frame !== undefined) return frame;
   throw notFound(`${source} of ${stream} has no frame with number ${id}`);
 }

@@ -44,6 +44,14 @@ export interface FrameSelection {
   readonly until?: bigint | undefined;
 }
 
+/** Frames of a source that have a number, in all sessions or in one. */
+export interface NumberLookup {
+  readonly stream: string;
+  readonly source: string;
+  readonly number: number;
+  readonly session?: string | undefined;
+}
+
 /** Position in the order of capture. Its frame need not exist any more. */
 export interface JournalPosition {
   readonly captured: bigint;
@@ -370,50 +378,58 @@ export class JournalReader {
   }
 
   /**
-   * Returns the frames of a source with this number, newest session first. Numbers have no index,
-   * so all frames of the source are scanned.
+   * Returns at most `limit` frames of a source with a number, newest session first. Numbers have no
+   * index, so all frames of the source are scanned.
    *
    * @param run runs the scan in slices
    */
-  async scanByNumber(
-    stream: string,
-    source: string,
-    number: number,
-    run: RunSlice,
-  ): Promise<FrameRecord[]> {
-    const found: FrameRecord[] = [];
+  async scanByNumber(lookup: NumberLookup, limit: number, run: RunSlice): Promise<FrameRecord[]> {
+    const { number, session } = lookup;
+    let found: FrameRecord[] = [];
     let position = firstPosition;
+    const isWanted = (row: FrameRecord) =>
+      row.sequence === number && (session ?? row.session) === row.session && isWhole(row);
     const scanNext = () => {
-      const rows = this.#scanAfter(stream, source, number, position);
-      found.push(...rows.filter((row) => row.sequence === number && isWhole(row)));
+      const rows = this.#scanAfter(position, lookup, limit);
+      found = [...found, ...rows.filter(isWanted)].toSorted((a, b) => b.id - a.id).slice(0, limit);
       position = rows.at(-1) ?? position;
       return rows.length > 0;
     };
     while (await run(scanNext));
-    return found.toSorted((a, b) => b.id - a.id);
+    return found;
   }
 
-  /** Returns which of the next frames have this number, and also the last of them. */
+  /** Returns which of the next frames have this number, and also the last of the next frames. */
   #scanAfter(
-    stream: string,
-    source: string,
-    number: number,
     { captured, sequence, id }: JournalPosition,
+    { stream, source, number, session }: NumberLookup,
+    limit: number,
   ): FrameRecord[] {
     return this.#all(
       `WITH next AS (
-        SELECT captured, seq, id FROM frames INDEXED BY frames_by_time
+        SELECT captured, seq, id, session FROM frames INDEXED BY frames_by_time
           WHERE stream = ?1 AND source = ?2 AND (captured, seq, id) > (?3, ?4, ?5)
       ),
       slice_end AS MATERIALIZED (
-        SELECT * FROM next ORDER BY captured, seq, id LIMIT 1 OFFSET ${scanBatchSize - 1}
+        SELECT captured, seq, id FROM next
+          ORDER BY captured, seq, id LIMIT 1 OFFSET ${scanBatchSize - 1}
+      ),
+      found AS (
+        SELECT id FROM next WHERE seq = ?6 AND (?7 IS NULL OR session = ?7)
+          AND (captured, seq, id) <=
+            (SELECT * FROM slice_end UNION ALL SELECT ${lastPosition} LIMIT 1)
+          ORDER BY id DESC LIMIT ?8
       )
-      SELECT * FROM frames WHERE id IN (
-        SELECT id FROM next WHERE seq = ?6 AND (captured, seq, id) <=
-          (SELECT * FROM slice_end UNION ALL SELECT ${lastPosition} LIMIT 1)
-        UNION ALL SELECT id FROM slice_end
-      ) ORDER BY captured, seq, id`,
-      ...[stream, source, captured, sequence, id, number],
+      SELECT * FROM frames WHERE id IN (SELECT id FROM found UNION ALL SELECT id FROM slice_end)
+        ORDER BY captured, seq, id`,
+      stream,
+      source,
+      captured,
+      sequence,
+      id,
+      number,
+      session ?? null,
+      limit + maxDamagedRows,
     );
   }
 
