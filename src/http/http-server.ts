@@ -3,7 +3,7 @@
  * headers.
  */
 import { FramesError, systemCode, systemSentence } from "../errors.ts";
-import type { AccessControl } from "./auth/access.ts";
+import type { Authenticator } from "./auth/authenticator.ts";
 import type { Principal } from "./principal.ts";
 import { toErrorResponse, errorResponse, withSecurityHeaders } from "./responses.ts";
 import { maxBodyBytes } from "./request-body.ts";
@@ -42,7 +42,7 @@ export interface SocketData {
 }
 
 export class HttpServer implements AcceptGate {
-  readonly #accessControl: AccessControl;
+  readonly #authenticator: Authenticator;
   /** Servers that have listened. Only the last one may still accept connections. */
   readonly #servers = new Set<Bun.Server<SocketData>>();
   readonly #listen: (port: number) => Bun.Server<SocketData>;
@@ -59,8 +59,8 @@ export class HttpServer implements AcceptGate {
    *
    * @throws {FramesError} `unreachable` if the address cannot be used
    */
-  constructor(address: HttpAddress, accessControl: AccessControl, tls?: Bun.TLSOptions) {
-    this.#accessControl = accessControl;
+  constructor(address: HttpAddress, authenticator: Authenticator, tls?: Bun.TLSOptions) {
+    this.#authenticator = authenticator;
     this.#host = address.host;
     this.#isTls = tls !== undefined;
     this.#listen = (port) => {
@@ -106,7 +106,7 @@ export class HttpServer implements AcceptGate {
     }
     const guard = new OpenFileGuard(maxOpenFiles(), countOpenFiles, this);
     this.#timers = [
-      setInterval(() => accessControl.sweepExpired(), sweepIntervalMs),
+      setInterval(() => authenticator.sweepExpired(), sweepIntervalMs),
       setInterval(() => guard.check(), guardIntervalMs),
     ];
   }
@@ -161,7 +161,7 @@ export class HttpServer implements AcceptGate {
     try {
       const address = server.requestIP(request);
       const peer = address === null ? "unknown" : address.address.replace(/^::ffff:/, "");
-      const principal = await this.#accessControl.authenticate(request, peer);
+      const principal = await this.#authenticator.authenticate(request, peer);
       if (principal instanceof Response) return withSecurityHeaders(principal);
       const response = await this.#respond(request, peer, principal, server);
       return response === undefined ? undefined : withSecurityHeaders(response);

@@ -29,8 +29,13 @@ export function toDecimalSeconds(nanoseconds: bigint): string {
   return `${sign}${digits.slice(0, -9)}.${digits.slice(-9)}`;
 }
 
-/** Returns the URL path of a stored frame, percent-encoding each part. */
-export function frameUrlPath(stream: string, source: string, name: string): string {
+/** Returns the URL path of a source, percent-encoding each part. */
+export function sourceUrlPath(stream: string, source: string): string {
   const parts = source.split("/").map(encodeURIComponent).join("/");
-  return `/streams/${encodeURIComponent(stream)}/sources/${parts}/frames/${encodeURIComponent(name)}`;
+  return `/streams/${encodeURIComponent(stream)}/sources/${parts}`;
+}
+
+/** Returns the URL path of a stored frame. */
+export function frameUrlPath(stream: string, source: string, name: string): string {
+  return `${sourceUrlPath(stream, source)}/frames/${encodeURIComponent(name)}`;
 }

@@ -1,5 +1,4 @@
 /** Builds the authenticator of `--http` from a server's keys, certificate and host names. */
-import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
 import { type Certificate, hostNames } from "../auth/certificate.ts";
 import type { FramesError } from "../errors.ts";
@@ -34,7 +33,6 @@ export function createAuthenticator({
     isTls: certificate !== undefined,
     keys: keys === undefined ? undefined : new KeyRingAdapter(keys),
     clock: Date.now,
-    random: randomBytes,
     onAuthFailure: (peer, error) => onAuthFailure(bracketIpv6(peer), error),
   });
 }

@@ -7,7 +7,7 @@ import { serverTls } from "../net/tls.ts";
 import type { ServeEvent } from "./serve-event.ts";
 import type { StoreContents } from "../store/store-contents.ts";
 import { version } from "../version.ts";
-import type { AccessControl } from "../http/auth/access.ts";
+import type { Authenticator } from "../http/auth/authenticator.ts";
 import { HttpContext } from "../http/context.ts";
 import { LiveSources } from "../http/live/live-sources.ts";
 import { InstrumentedStore } from "../http/live/instrumented-store.ts";
@@ -39,7 +39,7 @@ export class HttpFrontend {
   #unsubscribe: () => void = () => {};
 
   /** @throws {FramesError} `unreachable` if the address cannot be bound */
-  constructor(address: Address, authenticator: AccessControl, certificate?: Certificate) {
+  constructor(address: Address, authenticator: Authenticator, certificate?: Certificate) {
     const tls = certificate === undefined ? undefined : serverTls(certificate);
     this.#server = new HttpServer(address, authenticator, tls);
   }

@@ -1,27 +1,8 @@
 /** Adapts the server's key ring to the HTTP authenticator. */
-import { allowsStream, Key, type KeyEntry } from "../auth/key.ts";
+import { allowsStream, Key } from "../auth/key.ts";
 import { FramesError } from "../errors.ts";
 import type { KeyRing } from "../keys/key-file.ts";
 import type { HttpKey, HttpKeys } from "../http/auth/access.ts";
-
-/** An entry of the key file, as the HTTP authenticator sees it. */
-class KeyEntryAdapter implements HttpKey {
-  readonly entry: KeyEntry;
-  readonly name: string;
-  readonly id: string;
-  readonly streams: string;
-
-  constructor(entry: KeyEntry) {
-    this.entry = entry;
-    this.name = entry.name;
-    this.id = entry.key.id;
-    this.streams = entry.streams;
-  }
-
-  allows(stream: string): boolean {
-    return allowsStream(this.entry, stream);
-  }
-}
 
 export class KeyRingAdapter implements HttpKeys {
   readonly #ring: KeyRing;
@@ -43,10 +24,12 @@ export class KeyRingAdapter implements HttpKeys {
       const hint = "on the server run frames key new NAME --role receive";
       throw new FramesError("wrong-role", `Refused: the key allows only send; ${hint}`);
     }
-    return new KeyEntryAdapter(entry);
-  }
-
-  isValid(key: HttpKey): boolean {
-    return key instanceof KeyEntryAdapter && this.#ring.isValid(key.entry);
+    return {
+      name: entry.name,
+      id: entry.key.id,
+      streams: entry.streams,
+      allows: (stream) => allowsStream(entry, stream),
+      isValid: () => this.#ring.isValid(entry),
+    };
   }
 }

@@ -1,19 +1,6 @@
-/** Types of HTTP authentication: access control, keys, and the principals without a key. */
+/** Types of HTTP authentication: keys, and the principals without a key. */
 import { FramesError } from "../../errors.ts";
 import type { Principal } from "../principal.ts";
-
-/** Authenticates HTTP requests. */
-export interface AccessControl {
-  /**
-   * Returns the principal, or a response that rejects the request or handles login, logout or
-   * tokens.
-   *
-   * @param peer IP address of the client, without the port
-   */
-  authenticate(request: Request, peer: string): Principal | Response | Promise<Response>;
-  /** Ends expired logins and tokens, and those whose key was removed. Called once a second. */
-  sweepExpired(): void;
-}
 
 /** A key of the server, as HTTP needs it. */
 export interface HttpKey {
@@ -22,6 +9,8 @@ export interface HttpKey {
   /** Pattern of the streams that the key covers; `*` means all. */
   readonly streams: string;
   allows(stream: string): boolean;
+  /** Whether the server still has the key, with unchanged permissions. */
+  isValid(): boolean;
 }
 
 /** The server's key ring, as HTTP needs it. */
@@ -33,8 +22,6 @@ export interface HttpKeys {
    * `wrong-role`
    */
   find(text: string): HttpKey;
-  /** Returns whether the key still exists with unchanged permissions. */
-  isValid(key: HttpKey): boolean;
 }
 
 /** A request that has passed the Host and Origin checks. */
@@ -53,14 +40,19 @@ export interface KeyPrincipal extends Principal {
 }
 
 /** Stands for the key of a server without keys. Its tokens let Foxglove's page in. */
-export const openKey: HttpKey = { name: "", id: "", streams: "*", allows: () => true };
+export const openKey: HttpKey = {
+  name: "",
+  id: "",
+  streams: "*",
+  allows: () => true,
+  isValid: () => true,
+};
 
 /** The keys of a server without keys. */
 export const noKeys: HttpKeys = {
   find() {
     throw new FramesError("not-let-in", "The server has no keys: send none");
   },
-  isValid: (key) => key === openKey,
 };
 
 /** Grants access to everything. Used by a server without keys. */

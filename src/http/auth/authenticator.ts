@@ -6,7 +6,6 @@
 import { FramesError } from "../../errors.ts";
 import { RejectedPeers } from "../../common/rejected-peers.ts";
 import {
-  type AccessControl,
   type AuthRequest,
   fullAccess,
   type KeyPrincipal,
@@ -18,11 +17,11 @@ import {
 } from "./access.ts";
 import type { Principal } from "../principal.ts";
 import { toErrorResponse, errorResponse } from "../responses.ts";
-import { LoginEndpoint } from "./login-endpoint.ts";
+import { type Login, LoginEndpoint } from "./login-endpoint.ts";
 import { checkHost, type OriginRejection, checkOrigin, type ServerNames } from "./origin-check.ts";
-import type { RandomBytes } from "./secrets.ts";
+import { SecretStore } from "./secrets.ts";
 import { TokenEndpoint } from "./token-endpoint.ts";
-import { foxglovePath, isAllowedByToken, isToken, type AccessToken } from "./access-tokens.ts";
+import { type AccessToken, foxglovePath, isAllowedByToken, tokenPrefix } from "./access-tokens.ts";
 
 /** Settings and dependencies of an `Authenticator`. */
 export interface AuthenticatorOptions {
@@ -33,7 +32,6 @@ export interface AuthenticatorOptions {
   readonly keys: HttpKeys | undefined;
   /** Returns ms since 1970. */
   readonly clock: () => number;
-  readonly random: RandomBytes;
   /** Called for each rejected key or token. */
   readonly onAuthFailure: (peer: string, error: FramesError) => void;
 }
@@ -50,8 +48,10 @@ export const authPaths = { login: "/login", logout: "/logout", tokens: "/api/tok
 /** Paths of the health checks, which need no key. */
 const healthPaths: readonly string[] = ["/healthz", "/readyz"];
 
-export class Authenticator implements AccessControl {
+export class Authenticator {
   readonly #options: AuthenticatorOptions;
+  readonly #logins = new SecretStore<Login>();
+  readonly #tokens = new SecretStore<AccessToken>(tokenPrefix);
   readonly #loginEndpoint: LoginEndpoint;
   readonly #tokenEndpoint: TokenEndpoint;
   /** Principals that authenticated by Bearer key, by key id. `end` aborts their responses. */
@@ -60,10 +60,16 @@ export class Authenticator implements AccessControl {
 
   constructor(options: AuthenticatorOptions) {
     this.#options = options;
-    this.#loginEndpoint = new LoginEndpoint(options.isTls, options.random);
-    this.#tokenEndpoint = new TokenEndpoint(options.isTls, options.random);
+    this.#loginEndpoint = new LoginEndpoint(options.isTls, this.#logins);
+    this.#tokenEndpoint = new TokenEndpoint(options.isTls, this.#tokens);
   }
 
+  /**
+   * Returns the principal, or a response that rejects the request or handles login, logout or
+   * tokens.
+   *
+   * @param peer IP address of the client, without the port
+   */
   authenticate(request: Request, peer: string): Principal | Response | Promise<Response> {
     const { names, isTls, keys, clock } = this.#options;
     if (!allowedMethods.includes(request.method)) {
@@ -85,7 +91,7 @@ export class Authenticator implements AccessControl {
     if (pathname === authPaths.login || pathname === authPaths.logout)
       return this.#handleLogin(req);
     const isOpen = keys === undefined && !hasFoxgloveToken;
-    const principal = isOpen ? fullAccess : this.#authenticateKeys(req, keys ?? noKeys);
+    const principal = isOpen ? fullAccess : this.#authenticateKeys(req);
     const isForTokens = `${pathname}/`.startsWith(`${authPaths.tokens}/`);
     if (!isForTokens || principal instanceof Response) return principal;
     if (principal === fullAccess) return this.#tokenEndpoint.handle(req, openKey);
@@ -93,15 +99,14 @@ export class Authenticator implements AccessControl {
     return errorResponse(403, "not-let-in", "Cannot manage tokens with a token: log in with a key");
   }
 
+  /** Ends expired logins and tokens, and those whose key was removed. Call it once a second. */
   sweepExpired(): void {
-    const { keys, clock } = this.#options;
-    const now = clock();
+    const now = this.#options.clock();
     this.#rejectedPeers.takeSummaries(now);
-    const isValid = (key: HttpKey) => (keys ?? noKeys).isValid(key);
-    this.#loginEndpoint.sweepExpired(now, isValid);
-    this.#tokenEndpoint.sweepExpired(now, isValid);
+    this.#logins.sweepExpired(now);
+    this.#tokens.sweepExpired(now);
     for (const [id, { key, end }] of this.#bearerPrincipals) {
-      if (isValid(key)) continue;
+      if (key.isValid()) continue;
       this.#bearerPrincipals.delete(id);
       end.abort();
     }
@@ -114,18 +119,18 @@ export class Authenticator implements AccessControl {
     const isLogin = pathname === authPaths.login;
     if (method === "POST") {
       if (!isLogin) return this.#loginEndpoint.logOut(req);
-      if (keys === undefined) return this.#loginEndpoint.logInWithoutKeys(req);
-      return this.#loginEndpoint.logIn(req, (text) => this.#findKey(text, req, keys));
+      const findKey = (text: string) => this.#findKey(text, req);
+      return this.#loginEndpoint.logIn(req, keys === undefined ? undefined : findKey);
     }
     if (!isLogin || method === "DELETE") {
       const Allow = isLogin ? "GET, HEAD, POST" : "POST";
       return errorResponse(405, "usage", `${pathname} accepts ${Allow}`, { Allow });
     }
-    return this.#loginEndpoint.loginStatus(req, keys);
+    return this.#loginEndpoint.status(req, keys !== undefined);
   }
 
   /** Authenticates a request on a server that has keys. */
-  #authenticateKeys(req: AuthRequest, keys: HttpKeys): Principal | Response {
+  #authenticateKeys(req: AuthRequest): Principal | Response {
     const { request, url } = req;
     const authorization = request.headers.get("authorization");
     const tokens = url.searchParams.getAll("token");
@@ -141,12 +146,13 @@ export class Authenticator implements AccessControl {
         return errorResponse(400, "usage", message);
       }
       const text = bearer ?? tokens[0]!;
-      if (bearer === undefined || isToken(text)) return this.#authenticateToken(text, req, keys);
-      const key = this.#findKey(text, req, keys);
+      if (bearer === undefined || text.startsWith(tokenPrefix))
+        return this.#authenticateToken(text, req);
+      const key = this.#findKey(text, req);
       return key instanceof Response ? key : this.#bearerPrincipal(key);
     }
     const login = this.#loginEndpoint.find(req);
-    if (login !== undefined && keys.isValid(login.key)) {
+    if (login !== undefined) {
       // Browsers send one of these headers with a write request. Programs must use their key.
       if (!isReadMethod(request) && hasNoOrigin(request)) {
         const message =
@@ -168,7 +174,7 @@ export class Authenticator implements AccessControl {
 
   #bearerPrincipal(key: HttpKey): KeyPrincipal {
     const existing = this.#bearerPrincipals.get(key.id);
-    if (existing !== undefined && this.#options.keys!.isValid(existing.key)) return existing;
+    if (existing?.key.isValid() === true) return existing;
     existing?.end.abort();
     const end = new AbortController();
     const principal = { ...keyPrincipal(key, end.signal), end };
@@ -176,27 +182,23 @@ export class Authenticator implements AccessControl {
     return principal;
   }
 
-  #authenticateToken(text: string, req: AuthRequest, keys: HttpKeys): Principal | Response {
+  #authenticateToken(text: string, req: AuthRequest): Principal | Response {
     const { request, url, peer, now } = req;
-    const token = this.#tokenEndpoint.find(text, now);
-    if (token === undefined || !keys.isValid(token.key)) {
+    const token = this.#tokens.find(text, now);
+    if (token === undefined) {
       const error = new FramesError("not-let-in", "The token is unknown or expired: make another");
       return this.#rejectKey(peer, now, error);
     }
-    if (
-      (request.method === "GET" || request.method === "HEAD") &&
-      isAllowedByToken(url.pathname, token)
-    ) {
+    if (isReadMethod(request) && isAllowedByToken(url.pathname, token))
       return tokenPrincipal(token);
-    }
     const scope = token.source === undefined ? "Foxglove" : "the latest frame of one source";
     return errorResponse(403, "not-let-in", `The token allows only ${scope}`);
   }
 
   /** Returns the key with this text, or a response that rejects it. */
-  #findKey(text: string, { peer, now }: AuthRequest, keys: HttpKeys): HttpKey | Response {
+  #findKey(text: string, { peer, now }: AuthRequest): HttpKey | Response {
     try {
-      return keys.find(text);
+      return (this.#options.keys ?? noKeys).find(text);
     } catch (error) {
       if (!(error instanceof FramesError)) throw error;
       return this.#rejectKey(peer, now, error);

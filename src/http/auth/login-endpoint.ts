@@ -1,75 +1,92 @@
 /** `/login` and `/logout`: exchanges a key for an HttpOnly cookie. */
-import type { AuthRequest, HttpKey, HttpKeys } from "./access.ts";
+import type { AuthRequest, HttpKey } from "./access.ts";
 import { jsonResponse, errorResponse } from "../responses.ts";
 import { readJsonBody } from "../request-body.ts";
-import {
-  expiresAt,
-  type LoginSession,
-  LoginSessions,
-  cookieMaxAgeSeconds,
-} from "./login-sessions.ts";
-import { parseHost } from "./origin-check.ts";
-import type { RandomBytes } from "./secrets.ts";
+import { isReachedByTls, parseHost } from "./origin-check.ts";
+import type { Grant, SecretStore } from "./secrets.ts";
+
+/** Lifetime of an unused login, and of any login. */
+const maxIdleMs = 12 * 3_600_000;
+const maxAgeMs = 7 * 86_400_000;
+
+/** Limit of logins per key. At the limit, the least recently used one is removed. */
+const maxLoginsPerKey = 100;
+
+/** A logged-in browser. */
+export interface Login extends Grant {
+  lastUsedAt: number;
+}
 
 export class LoginEndpoint {
   readonly #isTls: boolean;
-  readonly #sessions: LoginSessions;
+  readonly #logins: SecretStore<Login>;
 
-  constructor(isTls: boolean, random: RandomBytes) {
+  constructor(isTls: boolean, logins: SecretStore<Login>) {
     this.#isTls = isTls;
-    this.#sessions = new LoginSessions(random);
+    this.#logins = logins;
   }
 
-  /** Returns the session of the request's cookie and restarts its idle time. */
-  find(req: AuthRequest): LoginSession | undefined {
-    const secret = this.#readCookie(req);
-    return secret === undefined ? undefined : this.#sessions.touch(secret, req.now);
-  }
-
-  /** Handles `GET /login`: returns the current login and whether a login is needed. */
-  loginStatus(req: AuthRequest, keys: HttpKeys | undefined): Response {
-    const login = keys === undefined ? undefined : this.find(req);
-    const isValid = login !== undefined && keys!.isValid(login.key);
-    return loginResponse(keys !== undefined, isValid ? login : undefined);
-  }
-
-  /** Handles `POST /login` on a server without keys. */
-  async logInWithoutKeys({ request }: AuthRequest): Promise<Response> {
-    const body = await readJsonBody(request);
-    return body instanceof Response ? body : loginResponse(false, undefined);
+  /** Returns the login of the request's cookie and restarts its idle time. */
+  find(req: AuthRequest): Login | undefined {
+    const login = this.#logins.find(this.#readCookie(req), req.now);
+    if (login === undefined) return undefined;
+    login.lastUsedAt = req.now;
+    login.expiresAt = Math.min(login.createdAt + maxAgeMs, req.now + maxIdleMs);
+    return login;
   }
 
   /**
-   * Handles `POST /login`: checks the key, creates a session and sets the cookie.
+   * Handles `GET /login`: returns the current login.
    *
-   * @param findKey returns the key with this text, or a response that rejects it
+   * @param isNeeded whether the server has keys
    */
-  async logIn(req: AuthRequest, findKey: (text: string) => HttpKey | Response): Promise<Response> {
+  status(req: AuthRequest, isNeeded: boolean): Response {
+    return loginResponse(isNeeded, this.find(req));
+  }
+
+  /**
+   * Handles `POST /login`: checks the key, creates a login and sets the cookie.
+   *
+   * @param findKey returns the key with this text, or a response that rejects it; undefined on a
+   * server without keys
+   */
+  async logIn(
+    req: AuthRequest,
+    findKey: ((text: string) => HttpKey | Response) | undefined,
+  ): Promise<Response> {
     const body = await readJsonBody(req.request);
     if (body instanceof Response) return body;
+    if (findKey === undefined) return loginResponse(false, undefined);
     const text = body["key"];
     if (typeof text !== "string") {
       return errorResponse(400, "usage", 'Cannot log in: the body is {"key": "frames_key_…"}');
     }
     const key = findKey(text.trim());
     if (key instanceof Response) return key;
-    const previous = this.#readCookie(req);
-    if (previous !== undefined) this.#sessions.remove(previous);
-    const { login, secret } = this.#sessions.create(key, req.now);
+    this.#endLogin(req);
+    const { now } = req;
+    const others = this.#logins.ofKey(key, now);
+    if (others.length >= maxLoginsPerKey) {
+      this.#logins.remove(others.reduce((a, b) => (b.lastUsedAt < a.lastUsedAt ? b : a)));
+    }
+    const times = { createdAt: now, lastUsedAt: now, expiresAt: now + maxIdleMs };
+    const login: Login = { key, controller: new AbortController(), ...times };
+    const secret = this.#logins.add(login);
     const response = loginResponse(true, login);
-    response.headers.set("Set-Cookie", this.#formatCookie(req, secret, cookieMaxAgeSeconds));
+    response.headers.set("Set-Cookie", this.#formatCookie(req, secret, maxAgeMs / 1000));
     return response;
   }
 
+  /** Handles `POST /logout`. */
   logOut(req: AuthRequest): Response {
-    const secret = this.#readCookie(req);
-    if (secret !== undefined) this.#sessions.remove(secret);
+    this.#endLogin(req);
     const headers = { "Set-Cookie": this.#formatCookie(req, "", 0) };
     return new Response(null, { status: 204, headers });
   }
 
-  sweepExpired(now: number, isValid: (key: HttpKey) => boolean): void {
-    this.#sessions.sweepExpired(now, isValid);
+  #endLogin(req: AuthRequest): void {
+    const login = this.#logins.find(this.#readCookie(req), req.now);
+    if (login !== undefined) this.#logins.remove(login);
   }
 
   /**
@@ -84,29 +101,26 @@ export class LoginEndpoint {
   }
 
   #formatCookie(req: AuthRequest, value: string, seconds: number): string {
-    // A reverse proxy in front of this server may terminate TLS.
-    const isTls = this.#isTls || req.request.headers.get("origin")?.startsWith("https:") === true;
-    const secure = isTls ? "; Secure" : "";
+    const secure = isReachedByTls(req.request, this.#isTls) ? "; Secure" : "";
     const name = this.#cookieName(req);
     return `${name}=${value}; Path=/; Max-Age=${seconds}; HttpOnly; SameSite=Strict${secure}`;
   }
 
-  #readCookie(req: AuthRequest): string | undefined {
+  /** Returns the value of the login cookie; empty if there is none. */
+  #readCookie(req: AuthRequest): string {
     const name = this.#cookieName(req);
-    const cookies = (req.request.headers.get("cookie") ?? "").split(";");
-    const matching = cookies.map((cookie) => cookie.trim()).filter((c) => c.startsWith(`${name}=`));
+    const cookies = [...new Bun.CookieMap(req.request.headers.get("cookie") ?? "")];
+    const values = cookies.flatMap(([key, value]) => (key === name ? [value] : []));
     // With two cookies of this name, one was set by another host, so neither is trusted.
-    const [value = ""] =
-      matching.length === 1 ? matching.map((cookie) => cookie.slice(name.length + 1)) : [];
-    return /^[\w-]{43}$/.test(value) ? value : undefined;
+    return values.length === 1 ? values[0]! : "";
   }
 }
 
-function loginResponse(needed: boolean, login: LoginSession | undefined): Response {
+function loginResponse(needed: boolean, login: Login | undefined): Response {
   return jsonResponse({
     needed,
     name: login?.key.name ?? null,
     streams: login?.key.streams ?? null,
-    expires: login === undefined ? null : BigInt(expiresAt(login)) * 1_000_000n,
+    expires: login === undefined ? null : BigInt(login.expiresAt) * 1_000_000n,
   });
 }

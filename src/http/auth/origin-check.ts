@@ -98,3 +98,8 @@ function isOwnOrigin(origin: string | null, headers: Headers, isTls: boolean): b
   if (isTls && url.protocol !== "https:") return false;
   return url.host === URL.parse(`${url.protocol}//${headers.get("host")}`)?.host;
 }
+
+/** Returns whether the client uses TLS. A reverse proxy in front of this server may terminate it. */
+export function isReachedByTls({ headers }: Request, isTls: boolean): boolean {
+  return isTls || headers.get("origin")?.startsWith("https:") === true;
+}

@@ -1,10 +1,15 @@
 /** `/api/tokens`: creates, lists and revokes the tokens of a key. */
-import { FramesError } from "../../errors.ts";
+import { randomBytes } from "node:crypto";
 import { type AuthRequest, type HttpKey, openKey } from "./access.ts";
-import { toErrorResponse, jsonResponse, errorResponse } from "../responses.ts";
+import { sourceUrlPath } from "../media-type.ts";
+import { jsonResponse, errorResponse } from "../responses.ts";
 import { readJsonBody } from "../request-body.ts";
-import type { RandomBytes } from "./secrets.ts";
-import { foxglovePath, latestPath, type AccessToken, AccessTokens } from "./access-tokens.ts";
+import type { SecretStore } from "./secrets.ts";
+import { isReachedByTls } from "./origin-check.ts";
+import { foxglovePath, type AccessToken } from "./access-tokens.ts";
+
+/** Limit of valid tokens per key. */
+const maxTokensPerKey = 100;
 
 /** Lifetime of a token: default and maximum. */
 const defaultHours = 24;
@@ -19,20 +24,11 @@ interface TokenParams {
 
 export class TokenEndpoint {
   readonly #isTls: boolean;
-  readonly #tokens: AccessTokens;
+  readonly #tokens: SecretStore<AccessToken>;
 
-  constructor(isTls: boolean, random: RandomBytes) {
+  constructor(isTls: boolean, tokens: SecretStore<AccessToken>) {
     this.#isTls = isTls;
-    this.#tokens = new AccessTokens(random);
-  }
-
-  /** Returns the token with this text, or undefined if it is unknown or expired. */
-  find(text: string, now: number): AccessToken | undefined {
-    return this.#tokens.find(text, now);
-  }
-
-  sweepExpired(now: number, isValid: (key: HttpKey) => boolean): void {
-    this.#tokens.sweepExpired(now, isValid);
+    this.#tokens = tokens;
   }
 
   /** Handles a request of a client that has a key. */
@@ -42,7 +38,9 @@ export class TokenEndpoint {
       case "POST":
         return id === undefined ? this.#create(req, key) : methodNotAllowed("DELETE");
       case "DELETE":
-        return id === undefined ? methodNotAllowed("GET, HEAD, POST") : this.#revoke(id, key);
+        return id === undefined
+          ? methodNotAllowed("GET, HEAD, POST")
+          : this.#revoke(id, key, req.now);
       default:
         return id === undefined ? this.#list(key, req.now) : methodNotAllowed("DELETE");
     }
@@ -64,43 +62,43 @@ export class TokenEndpoint {
         "The key does not allow this stream: log in with another",
       );
     }
-    try {
-      const created = req.now;
-      const expires = created + hours * 3_600_000;
-      const { token, text } = this.#tokens.create({ stream, source, key, created, expires });
-      const address = this.#url(req, params, text);
-      return jsonResponse({ id: token.id, address, expires: toNanoseconds(expires) }, 201);
-    } catch (error) {
-      if (error instanceof FramesError && error.code === "full") {
-        return errorResponse(429, error.code, error.message);
-      }
-      return toErrorResponse(error);
+    const createdAt = req.now;
+    if (this.#tokens.ofKey(key, createdAt).length >= maxTokensPerKey) {
+      const hint = "revoke one with DELETE /api/tokens/ID";
+      const message = `Cannot make another token: the limit is ${maxTokensPerKey} a key; ${hint}`;
+      return errorResponse(429, "full", message);
     }
+    const id = randomBytes(8).toString("hex");
+    const expiresAt = createdAt + hours * 3_600_000;
+    const controller = new AbortController();
+    const text = this.#tokens.add({ id, stream, source, key, createdAt, expiresAt, controller });
+    const address = this.#url(req, params, text);
+    return jsonResponse({ id, address, expires: toNanoseconds(expiresAt) }, 201);
   }
 
   #list(key: HttpKey, now: number): Response {
-    const tokens = this.#tokens.list(key, now).map(({ id, stream, source, created, expires }) => ({
-      id,
-      stream: stream ?? null,
-      source: source ?? null,
-      created: toNanoseconds(created),
-      expires: toNanoseconds(expires),
+    const tokens = this.#tokens.ofKey(key, now).map((token) => ({
+      id: token.id,
+      stream: token.stream ?? null,
+      source: token.source ?? null,
+      created: toNanoseconds(token.createdAt),
+      expires: toNanoseconds(token.expiresAt),
     }));
     return jsonResponse({ tokens, next: null });
   }
 
-  #revoke(id: string, key: HttpKey): Response {
-    return this.#tokens.revoke(id, key) ? new Response(null, { status: 204 }) : tokenNotFound();
+  #revoke(id: string, key: HttpKey, now: number): Response {
+    const token = this.#tokens.ofKey(key, now).find((one) => one.id === id);
+    if (token === undefined) return tokenNotFound();
+    this.#tokens.remove(token);
+    return new Response(null, { status: 204 });
   }
 
-  /**
-   * Returns the URL of MJPEG or of Foxglove by which the client reaches this server. A reverse proxy
-   * may terminate TLS.
-   */
+  /** Returns the URL of MJPEG or of Foxglove by which the client reaches this server. */
   #url({ request }: AuthRequest, { stream, source }: TokenParams, token?: string): string {
-    const isTls = this.#isTls || request.headers.get("origin")?.startsWith("https:") === true;
+    const isTls = isReachedByTls(request, this.#isTls);
     const isMjpeg = stream !== undefined && source !== undefined;
-    const path = isMjpeg ? latestPath(stream, source, "latest.mjpeg") : foxglovePath;
+    const path = isMjpeg ? `${sourceUrlPath(stream, source)}/latest.mjpeg` : foxglovePath;
     const url = new URL(
       `${isMjpeg ? "http" : "ws"}${isTls ? "s" : ""}://${request.headers.get("host")}${path}`,
     );

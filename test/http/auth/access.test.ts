@@ -1,11 +1,10 @@
 // Access control of HTTP requests, in memory with a fake clock.
 //
-// Covers: http/auth/access-tokens.ts, http/auth/authenticator.ts, http/auth/login-sessions.ts,
-//   http/auth/origin-check.ts, http/auth/secrets.ts, http/auth/token-endpoint.ts,
+// Covers: http/auth/access-tokens.ts, http/auth/authenticator.ts, http/auth/origin-check.ts,
+//   http/auth/secrets.ts, http/auth/token-endpoint.ts,
 //   http/principal.ts
 
 import { beforeEach, describe, expect, test } from "bun:test";
-import { randomBytes } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 
@@ -13,7 +12,7 @@ import { formatKey, type KeyEntry } from "../../../src/auth/key.ts";
 import type { FramesError } from "../../../src/errors.ts";
 import { KeyRing, generateKey } from "../../../src/keys/key-file.ts";
 import { KeyRingAdapter } from "../../../src/server/http-keys.ts";
-import { type AccessControl, fullAccess, unauthenticated } from "../../../src/http/auth/access.ts";
+import { fullAccess, unauthenticated } from "../../../src/http/auth/access.ts";
 import type { Principal } from "../../../src/http/principal.ts";
 import { type AuthenticatorOptions, Authenticator } from "../../../src/http/auth/authenticator.ts";
 import type { ServerNames } from "../../../src/http/auth/origin-check.ts";
@@ -54,7 +53,6 @@ function doorkeeper(door: Partial<AuthenticatorOptions> = {}): Authenticator {
     isTls: false,
     keys: undefined,
     clock: () => now,
-    random: randomBytes,
     onAuthFailure: (peer, { code }) => void wrong.push({ peer, code }),
     ...door,
   });
@@ -76,7 +74,7 @@ function requestOf(path: string, asking: Asking = {}): Request {
 }
 
 async function ask(
-  access: AccessControl,
+  access: Authenticator,
   path: string,
   asking: Asking = {},
 ): Promise<Principal | Response> {
@@ -85,7 +83,7 @@ async function ask(
 
 /** Returns the status and error code of the response, or that the request was let in. */
 async function verdict(
-  access: AccessControl,
+  access: Authenticator,
   path: string,
   asking: Asking = {},
 ): Promise<unknown[]> {
@@ -101,7 +99,7 @@ function outcome([first]: readonly unknown[]): string {
 }
 
 async function visitorOf(
-  access: AccessControl,
+  access: Authenticator,
   path: string,
   asking: Asking = {},
 ): Promise<Principal> {
@@ -111,7 +109,7 @@ async function visitorOf(
 }
 
 async function responseOf(
-  access: AccessControl,
+  access: Authenticator,
   path: string,
   asking: Asking = {},
 ): Promise<Response> {
@@ -798,7 +796,7 @@ describe("access tokens", () => {
     const door = keyed();
     const open = doorkeeper();
     const made = await responseOf(open, "/api/tokens", { method: "POST", body: {} });
-    const tokens: [AccessControl, Json][] = [
+    const tokens: [Authenticator, Json][] = [
       [door.access, await make(door, all, {})],
       [open, { status: made.status, ...((await made.json()) as Json) }],
     ];
