@@ -7,7 +7,7 @@ import type { Authenticator } from "./auth/authenticator.ts";
 import type { Principal } from "./principal.ts";
 import { toErrorResponse, errorResponse, withSecurityHeaders } from "./responses.ts";
 import { maxBodyBytes } from "./request-body.ts";
-import type { RouteRequest, SocketHandler } from "./request.ts";
+import type { SocketHandler } from "./routes/request.ts";
 import type { HttpContext } from "./context.ts";
 import { route } from "./routes/routes.ts";
 import { StreamClients } from "./stream-clients.ts";
@@ -197,7 +197,8 @@ export class HttpServer implements AcceptGate {
     const url = new URL(request.url);
     const context = this.#context;
     if (context === undefined) throw new FramesError("stopping", "The server is starting");
-    const req: RouteRequest = {
+    return route({
+      context,
       request,
       url,
       principal,
@@ -208,8 +209,7 @@ export class HttpServer implements AcceptGate {
         const headers = subprotocol === undefined ? {} : { "Sec-WebSocket-Protocol": subprotocol };
         return server.upgrade(request, { data: { handler }, headers });
       },
-    };
-    return route(req, context);
+    });
   }
 
   /** Stops listening and ends all responses, after telling streaming clients the reason. */

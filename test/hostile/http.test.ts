@@ -2,8 +2,8 @@
 // and no effect on its store or on an honest sender.
 //
 // Covers: http/context.ts, http/http-server.ts, http/media-type.ts, http/request-body.ts,
-//   http/request.ts, http/responses.ts, http/routes/routes.ts, http/stream-body.ts,
-//   http/stream-clients.ts
+//   http/responses.ts, http/routes/request.ts, http/routes/routes.ts, http/routes/stream-response.ts,
+//   http/stream-body.ts, http/stream-clients.ts
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { rmSync, writeFileSync } from "node:fs";

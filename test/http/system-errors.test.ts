@@ -10,7 +10,7 @@ import { FramesError } from "../../src/errors.ts";
 import { fullAccess } from "../../src/http/auth/access.ts";
 import { HttpContext } from "../../src/http/context.ts";
 import { LiveSources } from "../../src/http/live/live-sources.ts";
-import type { RouteRequest } from "../../src/http/request.ts";
+import type { RouteRequest } from "../../src/http/routes/request.ts";
 import { toErrorResponse } from "../../src/http/responses.ts";
 import { frameResponse } from "../../src/http/routes/frame.ts";
 import { route } from "../../src/http/routes/routes.ts";
@@ -38,9 +38,10 @@ const paths = [
   `${frame}/numbers/2`,
 ];
 
-function requestOf(path: string): RouteRequest {
+function requestOf(path: string, context: HttpContext): RouteRequest {
   const url = new URL(path, "http://127.0.0.1");
   return {
+    context,
     request: new Request(url),
     url,
     principal: fullAccess,
@@ -89,7 +90,7 @@ class Fixture {
   async get(path: string): Promise<number> {
     try {
       this.openContext();
-      const response = await route(requestOf(path), this.#context!);
+      const response = await route(requestOf(path, this.#context!));
       await response?.body?.cancel();
       return response!.status;
     } catch (error) {
@@ -130,7 +131,7 @@ test("a frame whose file cannot be read is not told as moved away", async () => 
     const bytes = () => Promise.reject(Object.assign(new Error(`${code}: read`), { code }));
     const contents = { blob: () => ({ bytes }) as unknown as Blob };
     try {
-      await frameResponse(requestOf("/"), { contents } as never, served);
+      await frameResponse(requestOf("/", { contents } as never), served);
       return ["none", ""];
     } catch (error) {
       return [(error as FramesError).code, (error as FramesError).message];

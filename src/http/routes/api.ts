@@ -6,8 +6,7 @@ import type { SourceTotal } from "../../store/journal/source-totals.ts";
 import type { GapPosition } from "../../store/journal/gap-index.ts";
 import { jsonResponse, jsonTextResponse, notFound, toJson } from "../responses.ts";
 import { canReadProblem } from "./events.ts";
-import type { RouteRequest } from "../request.ts";
-import type { HttpContext } from "../context.ts";
+import type { RouteRequest, StreamRequest } from "./request.ts";
 import { handleExport } from "./export.ts";
 import { frameUrlPath, mediaType } from "../media-type.ts";
 
@@ -24,7 +23,7 @@ const itemsPerSlice = 50;
 /** Limit of sources in one `moment` response. */
 const maxMomentSources = 100;
 
-type Handler = (req: RouteRequest, context: HttpContext) => Response | Promise<Response>;
+type Handler = (req: RouteRequest) => Response | Promise<Response>;
 
 /** Handlers of `/api/NAME`. */
 export const apiRoutes: ReadonlyMap<string, Handler> = new Map<string, Handler>([
@@ -34,7 +33,7 @@ export const apiRoutes: ReadonlyMap<string, Handler> = new Map<string, Handler>(
   ["problems", handleProblems],
 ]);
 
-type StreamHandler = (req: RouteRequest, context: HttpContext, stream: string) => Promise<Response>;
+type StreamHandler = (req: StreamRequest) => Promise<Response>;
 
 /** Handlers of `/api/streams/S/NAME`. */
 export const streamRoutes: ReadonlyMap<string, StreamHandler> = new Map([
@@ -51,28 +50,28 @@ export const streamRoutes: ReadonlyMap<string, StreamHandler> = new Map([
  */
 export async function handleApi(
   req: RouteRequest,
-  context: HttpContext,
   parts: readonly string[],
 ): Promise<Response | undefined> {
   const [resource = "", stream, subresource, ...rest] = parts;
   if (rest.length > 0) return undefined;
-  if (stream === undefined) return await apiRoutes.get(resource)?.(req, context);
+  if (stream === undefined) return await apiRoutes.get(resource)?.(req);
   if (resource !== "streams") return undefined;
   if (!req.principal.canRead(stream)) throw notFound(`There is no stream ${stream}`);
-  if (subresource === undefined) return await handleStream(req, context, stream);
-  return await streamRoutes.get(subresource)?.(req, context, stream);
+  const streamReq = { ...req, stream };
+  if (subresource === undefined) return await handleStream(streamReq);
+  return await streamRoutes.get(subresource)?.(streamReq);
 }
 
-function handleSenders({ principal }: RouteRequest, { liveSources }: HttpContext): Response {
+function handleSenders({ principal, context: { liveSources } }: RouteRequest): Response {
   return jsonResponse({ senders: principal.canReadAll ? liveSources.senders : [] });
 }
 
-function handleProblems({ principal }: RouteRequest, { liveSources }: HttpContext): Response {
-  const { recent } = liveSources.problems;
+function handleProblems({ principal, context }: RouteRequest): Response {
+  const { recent } = context.liveSources.problems;
   return jsonResponse({ problems: recent.filter((problem) => canReadProblem(principal, problem)) });
 }
 
-async function handleServer({ principal }: RouteRequest, context: HttpContext): Promise<Response> {
+async function handleServer({ principal, context }: RouteRequest): Promise<Response> {
   await context.refresh();
   const { started, status } = context;
   const { version, connections } = context.server;
@@ -85,7 +84,8 @@ async function handleServer({ principal }: RouteRequest, context: HttpContext): 
   });
 }
 
-async function handleStreams(req: RouteRequest, context: HttpContext): Promise<Response> {
+async function handleStreams(req: RouteRequest): Promise<Response> {
+  const { context } = req;
   await context.refresh();
   const after = req.url.searchParams.get("after");
   const limit = parseLimit(req);
@@ -98,7 +98,7 @@ async function handleStreams(req: RouteRequest, context: HttpContext): Promise<R
   let sourceCount = 0;
   for (const name of names.slice(0, limit)) {
     if (sourceCount >= maxListedSources) break;
-    const stream = await streamJson(req, context, name);
+    const stream = await streamJson({ ...req, stream: name });
     streams.push(stream.json);
     sourceCount += stream.sourceCount;
   }
@@ -106,17 +106,18 @@ async function handleStreams(req: RouteRequest, context: HttpContext): Promise<R
   return jsonTextResponse(`{"streams":[${streams.join(",")}],"next":${toJson(next)}}`);
 }
 
-async function handleStream(req: RouteRequest, context: HttpContext, name: string) {
+async function handleStream(req: StreamRequest) {
+  const { context, stream } = req;
   await context.refresh();
-  if (!context.streams.includes(name)) throw notFound(`There is no stream ${name}`);
-  return jsonTextResponse((await streamJson(req, context, name)).json);
+  if (!context.streams.includes(stream)) throw notFound(`There is no stream ${stream}`);
+  return jsonTextResponse((await streamJson(req)).json);
 }
 
 /**
  * Describes a stream and those of its sources that the client may read, as JSON. Each
  * source becomes text at once, because a hundred lists of objects would take much memory.
  */
-async function streamJson({ principal, run }: RouteRequest, context: HttpContext, stream: string) {
+async function streamJson({ principal, run, context, stream }: StreamRequest) {
   const { reader, status } = context;
   const totals = await run(() =>
     context.sourcesOf(stream).filter(({ source }) => principal.canRead(stream, source)),
@@ -153,8 +154,9 @@ async function mapInSlices<T, U>(
   return results;
 }
 
-async function handleFrames(req: RouteRequest, context: HttpContext, stream: string) {
-  const { reader } = context;
+async function handleFrames(req: StreamRequest) {
+  const { stream } = req;
+  const { reader } = req.context;
   const { searchParams } = req.url;
   const source = searchParams.get("source");
   if (source === null) throw usageError("Cannot list frames without a source: add ?source=NAME");
@@ -187,7 +189,8 @@ async function handleFrames(req: RouteRequest, context: HttpContext, stream: str
   });
 }
 
-async function handleMoment(req: RouteRequest, context: HttpContext, stream: string) {
+async function handleMoment(req: StreamRequest) {
+  const { context, stream } = req;
   const { searchParams } = req.url;
   const at = searchParams.get("at") ?? "";
   if (!/^-?\d{1,19}$/.test(at)) {
@@ -207,7 +210,8 @@ async function handleMoment(req: RouteRequest, context: HttpContext, stream: str
   return jsonResponse({ at, frames: frames.map(frameJson) });
 }
 
-async function handleGaps(req: RouteRequest, context: HttpContext, stream: string) {
+async function handleGaps(req: StreamRequest) {
+  const { context, stream } = req;
   const after = req.url.searchParams.get("after");
   const limit = parseLimit(req);
   const position = after === null ? undefined : parseGapCursor(after);

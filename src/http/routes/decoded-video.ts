@@ -2,16 +2,15 @@
 import { FramesError } from "../../errors.ts";
 import type { FrameDescription } from "../../frame.ts";
 import type { VideoCodec } from "../../video/nal-units.ts";
-import type { HttpContext } from "../context.ts";
-import type { SourceStats } from "../live/source-stats.ts";
 import { toDecimalSeconds } from "../media-type.ts";
 import { boundaryLine, encodePart } from "../picture/jpeg-cache.ts";
 import type { DecodedPicture, VideoViewer } from "../picture/video-decoder.ts";
 import { newestOf } from "../picture/video-follower.ts";
-import type { RouteRequest } from "../request.ts";
 import { errorResponse } from "../responses.ts";
-import { type BodySource, createBody } from "../stream-body.ts";
+import type { BodySource } from "../stream-body.ts";
 import type { StreamClient } from "../stream-clients.ts";
+import type { SourceRequest } from "./request.ts";
+import { streamResponse } from "./stream-response.ts";
 
 /** Time for the first picture, in milliseconds. A decoder that fails or hangs ends before. */
 const firstPictureMs = 12_000;
@@ -37,12 +36,8 @@ export function jpegResponse(
  *
  * @throws {FramesError} `full` if too many videos are watched
  */
-export async function jpegOfVideo(
-  context: HttpContext,
-  stats: SourceStats,
-  codec: VideoCodec,
-): Promise<Response> {
-  const found = await watch(context, stats, codec);
+export async function jpegOfVideo(req: SourceRequest, codec: VideoCodec): Promise<Response> {
+  const found = await watch(req, codec);
   if (found instanceof Response) return found;
   found.viewer.close();
   const { record, jpeg } = found.picture;
@@ -57,23 +52,18 @@ export async function jpegOfVideo(
  * stream
  */
 export async function mjpegOfVideo(
-  req: RouteRequest,
-  context: HttpContext,
-  stats: SourceStats,
+  req: SourceRequest,
   codec: VideoCodec,
   headers: Record<string, string>,
 ): Promise<Response> {
-  const found = await watch(context, stats, codec);
+  const found = await watch(req, codec);
   if (found instanceof Response) return found;
   const { viewer } = found;
   try {
-    if (req.request.method === "HEAD") {
-      viewer.close();
-      return new Response(null, { headers });
-    }
-    const client = req.clients.add("mjpeg", req.principal);
-    req.setIdleTimeout(0);
-    return new Response(createBody(client, new DecodedMjpegBody(viewer, client)), { headers });
+    if (req.request.method === "HEAD") viewer.close();
+    return streamResponse(req, { kind: "mjpeg", headers }, (client) => {
+      return new DecodedMjpegBody(viewer, client);
+    });
   } catch (error) {
     viewer.close();
     throw error;
@@ -86,16 +76,16 @@ export async function mjpegOfVideo(
  * @throws {FramesError} `full`
  */
 async function watch(
-  { videoDecoders }: HttpContext,
-  stats: SourceStats,
+  { context, stream, source }: SourceRequest,
   codec: VideoCodec,
 ): Promise<{ readonly viewer: VideoViewer; readonly picture: DecodedPicture } | Response> {
+  const stats = context.liveSources.getOrCreate(stream, source);
   let viewer: VideoViewer | undefined;
   try {
-    viewer = videoDecoders.watch(stats, codec);
+    viewer = context.videoDecoders.watch(stats, codec);
     const picture = await newestPicture(viewer, stats.newest?.frame.sequence ?? Infinity);
     if (picture !== undefined) return { viewer, picture };
-    const message = `Cannot show ${stats.source} of ${stats.stream} as JPEG: no key frame came within ${firstPictureMs / 1000} s; try again when there is one`;
+    const message = `Cannot show ${source} of ${stream} as JPEG: no key frame came within ${firstPictureMs / 1000} s; try again when there is one`;
     viewer.close();
     return errorResponse(415, "unreadable", message);
   } catch (error) {

@@ -1,10 +1,9 @@
 /** `/events`: server-sent events with the status once a second, and problems as they happen. */
-import type { RunSlice } from "../../frame.ts";
 import { toJson } from "../responses.ts";
 import type { Principal } from "../principal.ts";
-import type { RouteRequest } from "../request.ts";
-import type { HttpContext } from "../context.ts";
-import { createBody, type BodySource } from "../stream-body.ts";
+import type { BodySource } from "../stream-body.ts";
+import type { RouteRequest } from "./request.ts";
+import { streamResponse } from "./stream-response.ts";
 import type { Problem } from "../live/problem-log.ts";
 import type { EndReason } from "../stream-clients.ts";
 
@@ -14,13 +13,8 @@ const headers = { "Content-Type": "text/event-stream; charset=utf-8", "X-Accel-B
 const maxQueuedProblems = 100;
 
 /** @throws {FramesError} `full` if there are too many streaming clients, `stopping` */
-export function handleEvents(req: RouteRequest, context: HttpContext): Response {
-  if (req.request.method === "HEAD") return new Response(null, { headers });
-  const client = req.clients.add("events", req.principal);
-  req.setIdleTimeout(0);
-  return new Response(createBody(client, new EventBody(context, req.principal, req.run)), {
-    headers,
-  });
+export function handleEvents(req: RouteRequest): Response {
+  return streamResponse(req, { kind: "events", headers }, () => new EventBody(req));
 }
 
 /** Returns whether the principal may read a problem. */
@@ -30,9 +24,7 @@ export function canReadProblem(principal: Principal, { stream, source }: Problem
 }
 
 class EventBody implements BodySource {
-  readonly #context: HttpContext;
-  readonly #principal: Principal;
-  readonly #run: RunSlice;
+  readonly #req: RouteRequest;
   #problems: Problem[] = [];
   /** The first status is sent immediately, then one per second. */
   #isStateDue = true;
@@ -40,17 +32,15 @@ class EventBody implements BodySource {
   readonly #unsubscribeTick: () => void;
   readonly #unsubscribeProblems: () => void;
 
-  constructor(context: HttpContext, principal: Principal, run: RunSlice) {
-    this.#context = context;
-    this.#principal = principal;
-    this.#run = run;
-    const { liveSources } = context;
+  constructor(req: RouteRequest) {
+    this.#req = req;
+    const { liveSources } = req.context;
     this.#unsubscribeTick = liveSources.onTick(() => {
       this.#isStateDue = true;
       this.#notify();
     });
     this.#unsubscribeProblems = liveSources.problems.subscribe((problem) => {
-      if (!canReadProblem(principal, problem)) return;
+      if (!canReadProblem(req.principal, problem)) return;
       this.#problems = [...this.#problems, problem].slice(-maxQueuedProblems);
       this.#notify();
     });
@@ -70,9 +60,9 @@ class EventBody implements BodySource {
     if (this.#isStateDue) {
       this.#isStateDue = false;
       // Does not wait for the refresh: the next status contains the updated totals.
-      this.#context.refresh().catch(() => {});
-      const { status } = this.#context;
-      text += formatEvent("state", await this.#run(() => status.jsonFor(this.#principal)));
+      const { context, principal, run } = this.#req;
+      context.refresh().catch(() => {});
+      text += formatEvent("state", await run(() => context.status.jsonFor(principal)));
     }
     return new TextEncoder().encode(text);
   }

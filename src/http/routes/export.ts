@@ -6,9 +6,9 @@ import type { FrameRecord, FrameSelection } from "../../store/journal/journal-re
 import { binaryType } from "../../common/media-types.ts";
 import { contentDisposition } from "../media-type.ts";
 import { notFound } from "../responses.ts";
-import type { RouteRequest } from "../request.ts";
-import type { HttpContext } from "../context.ts";
-import { createBody, type BodySource } from "../stream-body.ts";
+import type { BodySource } from "../stream-body.ts";
+import type { StreamRequest } from "./request.ts";
+import { idleTimeoutSeconds, streamResponse } from "./stream-response.ts";
 
 /** Journal rows examined at a time, and rows returned of them. */
 const idBatchSize = 5000;
@@ -23,18 +23,12 @@ const minPartBytes = 256 << 10;
 /** Frames that could not be read and are named in the file. */
 const maxListedMissing = 100;
 
-/** Time after which a client that reads nothing is disconnected. */
-const idleTimeoutSeconds = 120;
-
 /**
  * @throws {FramesError} `missing` if the stream or a source does not exist, `full` or `stopping` if
  * it cannot stream
  */
-export async function handleExport(
-  req: RouteRequest,
-  context: HttpContext,
-  stream: string,
-): Promise<Response> {
+export async function handleExport(req: StreamRequest): Promise<Response> {
+  const { context, stream } = req;
   const { searchParams } = req.url;
   const sources = searchParams.getAll("source");
   const selection: FrameSelection = {
@@ -51,10 +45,8 @@ export async function handleExport(
     "Content-Type": binaryType,
     "Content-Disposition": contentDisposition(`${stream}.mcap`, binaryType),
   };
-  if (req.request.method === "HEAD") return new Response(null, { headers });
-  const client = req.clients.add("export", req.principal);
-  req.setIdleTimeout(idleTimeoutSeconds);
-  return new Response(createBody(client, new ExportBody(context, selection, req)), { headers });
+  const options = { kind: "export", headers, idleTimeout: idleTimeoutSeconds } as const;
+  return streamResponse(req, options, () => new ExportBody(selection, req));
 }
 
 /** @throws {FramesError} `usage` if the text is no time */
@@ -69,9 +61,8 @@ function parseNanoseconds(text: string | null, name: string): bigint | undefined
 
 class ExportBody implements BodySource {
   readonly mustBeComplete = true;
-  readonly #context: HttpContext;
   readonly #selection: FrameSelection;
-  readonly #req: Pick<RouteRequest, "principal" | "run">;
+  readonly #req: StreamRequest;
   readonly #writer: McapWriter;
   readonly #parts = this.#write();
   /** Sources that have begun. With `from`, encoded video begins with the key frame before. */
@@ -82,12 +73,7 @@ class ExportBody implements BodySource {
   #pendingBytes = 0;
   #isClosed = false;
 
-  constructor(
-    context: HttpContext,
-    selection: FrameSelection,
-    req: Pick<RouteRequest, "principal" | "run">,
-  ) {
-    this.#context = context;
+  constructor(selection: FrameSelection, req: StreamRequest) {
     this.#selection = selection;
     this.#req = req;
     const unexpected = () => {
@@ -102,7 +88,7 @@ class ExportBody implements BodySource {
       patch: unexpected,
       cut: unexpected,
     };
-    const library = `frames ${context.server.version}`;
+    const library = `frames ${req.context.server.version}`;
     this.#writer = new McapWriter(output, { library, stream: selection.stream });
   }
 
@@ -140,8 +126,8 @@ class ExportBody implements BodySource {
 
   /** Returns the selected rows that were in the journal at the start, and what they need. */
   async *#records(): AsyncGenerator<FrameRecord, undefined> {
-    const { reader } = this.#context;
-    const { principal, run } = this.#req;
+    const { principal, run, context } = this.#req;
+    const { reader } = context;
     const selection = this.#selection;
     const last = reader.lastId();
     for (let position = 0; position < last;) {
@@ -166,7 +152,7 @@ class ExportBody implements BodySource {
   async #leadIn(row: FrameRecord): Promise<readonly FrameRecord[]> {
     if (this.#begunSources.has(row.source)) return [];
     this.#begunSources.add(row.source);
-    const group = await this.#req.run(() => this.#context.reader.decodableUpTo(row));
+    const group = await this.#req.run(() => this.#req.context.reader.decodableUpTo(row));
     const { since } = this.#selection;
     // With too many of them, a player has to wait for the next key frame.
     return group?.filter(({ id, captured }) => id < row.id && captured < since!) ?? [];
@@ -174,7 +160,7 @@ class ExportBody implements BodySource {
 
   /** Returns the bytes of a stored frame; undefined if it is gone. */
   async #fetch(record: FrameRecord): Promise<Response | undefined> {
-    const { contents } = this.#context;
+    const { contents } = this.#req.context;
     if (contents.fetch !== undefined) return await contents.fetch(record);
     const blob = contents.blob(record);
     return blob === undefined ? undefined : new Response(blob);

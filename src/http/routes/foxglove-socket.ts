@@ -6,7 +6,6 @@
 import type { ServerWebSocket } from "bun";
 import { encodeFrame, schemaOf } from "../../mcap/frame-message.ts";
 import { schemaData, type SchemaName } from "../../mcap/schemas.ts";
-import type { HttpContext } from "../context.ts";
 import type { SourceStats } from "../live/source-stats.ts";
 import {
   FrameSubscription,
@@ -16,11 +15,11 @@ import {
 } from "../picture/frame-subscription.ts";
 import { newestCodec } from "../picture/video-follower.ts";
 import type { CachedFrame } from "../picture/newest-frames.ts";
-import type { RouteRequest, SocketHandler } from "../request.ts";
 import { toJson } from "../responses.ts";
 import type { StreamClient } from "../stream-clients.ts";
 import { attachSocket, parseMessage } from "../stream-socket.ts";
 import { maxSubscriptions } from "./live-socket.ts";
+import type { RouteRequest, SocketHandler } from "./request.ts";
 
 /** Names of the protocol, with the same messages for what is needed here. */
 export const foxgloveSubprotocols: readonly string[] = ["foxglove.websocket.v1", "foxglove.sdk.v1"];
@@ -62,9 +61,8 @@ interface Subscription {
 }
 
 export class FoxgloveSocket implements SocketHandler {
-  readonly #context: HttpContext;
   readonly #client: StreamClient;
-  readonly #req: Pick<RouteRequest, "principal" | "run">;
+  readonly #req: Pick<RouteRequest, "context" | "run">;
   /** The stream to advertise. Undefined for all, and then their names are part of the topics. */
   readonly #stream: string | undefined;
   #socket: ServerWebSocket<unknown> | undefined;
@@ -83,12 +81,10 @@ export class FoxgloveSocket implements SocketHandler {
   #isScheduled = false;
 
   constructor(
-    context: HttpContext,
     client: StreamClient,
-    req: Pick<RouteRequest, "principal" | "run">,
+    req: Pick<RouteRequest, "context" | "run">,
     stream: string | undefined,
   ) {
-    this.#context = context;
     this.#client = client;
     this.#req = req;
     this.#stream = stream;
@@ -96,7 +92,7 @@ export class FoxgloveSocket implements SocketHandler {
 
   onOpen(socket: ServerWebSocket<unknown>): void {
     this.#socket = socket;
-    const { liveSources, server } = this.#context;
+    const { liveSources, server } = this.#req.context;
     this.#unsubscribeTick = liveSources.onTick(() => {
       this.#isUpdateDue = true;
       this.#schedule();
@@ -164,7 +160,7 @@ export class FoxgloveSocket implements SocketHandler {
   #updateChannels(): void {
     const added: Channel[] = [];
     const removed = [...this.#channels.values()].filter(({ stats }) => stats.isEvicted);
-    for (const stats of this.#context.liveSources.all()) {
+    for (const stats of this.#req.context.liveSources.all()) {
       if (added.length === channelBatchSize) break;
       const { newest } = stats;
       if (newest === undefined || !this.#isVisible(stats)) continue;
@@ -183,7 +179,7 @@ export class FoxgloveSocket implements SocketHandler {
 
   #isVisible({ stream, source }: SourceStats): boolean {
     if (this.#stream !== undefined && stream !== this.#stream) return false;
-    return this.#req.principal.canRead(stream, source);
+    return this.#client.principal.canRead(stream, source);
   }
 
   #advertise(channels: readonly Channel[]): void {
@@ -223,11 +219,11 @@ export class FoxgloveSocket implements SocketHandler {
         this.#subscriptions.set(id, subscription);
       },
     };
-    const codec = newestCodec(this.#context, stats.stream, stats.source, stats);
+    const codec = newestCodec(this.#req.context, stats.stream, stats.source, stats);
     const frames =
       codec === undefined
-        ? new FrameSubscription(stats, this.#context, target)
-        : new VideoSubscription(stats, codec, this.#context, target);
+        ? new FrameSubscription(stats, this.#req.context, target)
+        : new VideoSubscription(stats, codec, this.#req.context, target);
     const subscription = { channel, frames };
     this.#subscriptions.set(id, subscription);
   }

@@ -10,9 +10,9 @@ import {
   systemSentence,
 } from "../../errors.ts";
 import { notFound, errorResponse } from "../responses.ts";
-import type { RouteRequest } from "../request.ts";
-import type { HttpContext } from "../context.ts";
 import { contentDisposition, mediaType, toDecimalSeconds } from "../media-type.ts";
+import type { RouteRequest } from "./request.ts";
+import { idleTimeoutSeconds } from "./stream-response.ts";
 
 /** Size limit for responses from memory. Larger frames are read while they are sent. */
 const maxInMemoryBytes = 1 << 20;
@@ -23,9 +23,6 @@ const readChunkBytes = 1 << 20;
 
 /** Limits the memory for frames that are read, over all clients. */
 const reads = new ConcurrencyLimit(4);
-
-/** Time after which a client that reads nothing is disconnected. */
-const idleTimeoutSeconds = 120;
 
 /** A frame to respond with. Its file may have been removed. */
 export interface ServedFrame {
@@ -51,11 +48,11 @@ interface ByteRange {
  */
 export async function frameResponse(
   req: RouteRequest,
-  { contents }: Pick<HttpContext, "contents">,
   served: ServedFrame,
   cachedBytes?: Uint8Array<ArrayBuffer>,
 ): Promise<Response> {
   const { request } = req;
+  const { contents } = req.context;
   const { frame } = served;
   const headers = frameHeaders(served);
   if (matchesETag(request.headers.get("If-None-Match"), headers["ETag"]!)) {

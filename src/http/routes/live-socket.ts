@@ -3,17 +3,14 @@
  * A new frame of a source is sent only after the page has shown the previous one.
  */
 import type { ServerWebSocket } from "bun";
-import type { RunSlice } from "../../frame.ts";
-import type { Principal } from "../principal.ts";
-import type { SocketHandler } from "../request.ts";
 import { toJson } from "../responses.ts";
-import type { HttpContext } from "../context.ts";
 import { FrameSubscription } from "../picture/frame-subscription.ts";
 import type { CachedFrame } from "../picture/newest-frames.ts";
 import type { SourceStats } from "../live/source-stats.ts";
 import { mediaType } from "../media-type.ts";
 import type { StreamClient } from "../stream-clients.ts";
 import { attachSocket, parseMessage, policyViolation } from "../stream-socket.ts";
+import type { RouteRequest, SocketHandler } from "./request.ts";
 
 /** Limit of sources per socket. */
 export const maxSubscriptions = 64;
@@ -37,31 +34,27 @@ interface WatchedSource {
 }
 
 export class LiveSocket implements SocketHandler {
-  readonly #context: HttpContext;
   readonly #client: StreamClient;
-  readonly #principal: Principal;
+  readonly #req: Pick<RouteRequest, "context" | "run">;
   #socket: ServerWebSocket<unknown> | undefined;
   /** The client's last list by `sourceKey`: the position of each source that it may read. */
   #watched: ReadonlyMap<string, number> = new Map();
   /** Watched sources that have sent a frame, by `sourceKey`. */
   readonly #sources = new Map<string, WatchedSource>();
   #unsubscribeAdded: () => void = () => {};
-  readonly #run: RunSlice;
   /** A list that waits for a slice of work. A later one replaces it. */
   #waitingList: SourceList | undefined;
   /** Positions in the waiting list that the client has confirmed. */
   readonly #waitingShown = new Set<number>();
 
-  constructor(context: HttpContext, client: StreamClient, principal: Principal, run: RunSlice) {
-    this.#context = context;
+  constructor(client: StreamClient, req: Pick<RouteRequest, "context" | "run">) {
     this.#client = client;
-    this.#principal = principal;
-    this.#run = run;
+    this.#req = req;
   }
 
   onOpen(socket: ServerWebSocket<unknown>): void {
     this.#socket = socket;
-    this.#unsubscribeAdded = this.#context.liveSources.onAdded((stats) => this.#onAdded(stats));
+    this.#unsubscribeAdded = this.#req.context.liveSources.onAdded((stats) => this.#onAdded(stats));
     attachSocket(this.#client, socket, () => this.#onEnd());
   }
 
@@ -77,7 +70,7 @@ export class LiveSocket implements SocketHandler {
     this.#waitingList = list;
     this.#waitingShown.clear();
     // A server that stops has ended the client already.
-    if (!isWaiting) this.#run(() => this.#subscribe()).catch(() => {});
+    if (!isWaiting) this.#req.run(() => this.#subscribe()).catch(() => {});
   }
 
   /** Replaces the subscriptions by those of the waiting list. */
@@ -85,9 +78,11 @@ export class LiveSocket implements SocketHandler {
     const list = this.#waitingList;
     this.#waitingList = undefined;
     if (list === undefined || this.#client.isEnded) return;
-    const { liveSources } = this.#context;
+    const { liveSources } = this.#req.context;
     const readable = list.flatMap(([stream, source], index) =>
-      this.#principal.canRead(stream, source) ? [[sourceKey(stream, source), index] as const] : [],
+      this.#client.principal.canRead(stream, source)
+        ? [[sourceKey(stream, source), index] as const]
+        : [],
     );
     this.#watched = new Map(readable);
     for (const [key, watched] of this.#sources) {
@@ -113,7 +108,7 @@ export class LiveSocket implements SocketHandler {
     if (previous?.subscription.stats === stats) return;
     if (previous !== undefined) this.#unsubscribe(key, previous);
     const watched: WatchedSource = {
-      subscription: new FrameSubscription(stats, this.#context, {
+      subscription: new FrameSubscription(stats, this.#req.context, {
         client: this.#client,
         isReady: () => !watched.isInFlight,
         send: (cached, skipped) => {

@@ -1,10 +1,9 @@
 /** `/metrics`: Prometheus text format 0.0.4. */
 import { printable } from "../../safe-text.ts";
-import type { RouteRequest } from "../request.ts";
 import { textResponse } from "../responses.ts";
-import type { HttpContext } from "../context.ts";
 import { delayBucketsSeconds, type SourceStats } from "../live/source-stats.ts";
 import { streamClientKinds } from "../stream-clients.ts";
+import type { RouteRequest } from "./request.ts";
 
 const headers = { "Content-Type": "text/plain; version=0.0.4; charset=utf-8" };
 
@@ -50,14 +49,14 @@ export function escapeLabel(text: string): string {
   return lines.replaceAll("\\", "\\\\").replaceAll('"', '\\"').replaceAll("\n", "\\n");
 }
 
-export async function handleMetrics(req: RouteRequest, context: HttpContext): Promise<Response> {
-  await context.refresh();
-  const text = await req.run(() => metricsText(req, context));
+export async function handleMetrics(req: RouteRequest): Promise<Response> {
+  await req.context.refresh();
+  const text = await req.run(() => metricsText(req));
   return textResponse(text, 200, headers);
 }
 
-function metricsText(req: RouteRequest, context: HttpContext): string {
-  const { principal } = req;
+function metricsText(req: RouteRequest): string {
+  const { context, principal } = req;
   const sources = [...context.liveSources.all()]
     .filter(({ stream, source, frames, lost }) => {
       return frames + lost > 0 && principal.canRead(stream, source);
@@ -66,7 +65,7 @@ function metricsText(req: RouteRequest, context: HttpContext): string {
       (a, b) => Number(hasOtherLabel(a)) - Number(hasOtherLabel(b)) || b.receivedAt - a.receivedAt,
     );
   const metrics = [...sourceMetrics(sources, context.liveSources.now), delayMetric(sources)];
-  if (principal.canReadAll) metrics.push(...serverMetrics(req, context));
+  if (principal.canReadAll) metrics.push(...serverMetrics(req));
   return metrics.map(({ text }) => text).join("");
 }
 
@@ -163,7 +162,7 @@ function delayMetric(sources: readonly SourceStats[]): Metric {
 }
 
 /** Metrics of the whole server. */
-function serverMetrics({ clients }: RouteRequest, context: HttpContext): Metric[] {
+function serverMetrics({ clients, context }: RouteRequest): Metric[] {
   const { liveSources, status, started, storeError } = context;
   const { version, connections, refusals } = context.server;
   const refused = new Metric(

@@ -4,11 +4,9 @@
  */
 import { FramesError } from "../../errors.ts";
 import { notFound, errorResponse } from "../responses.ts";
-import type { RouteRequest } from "../request.ts";
-import type { HttpContext } from "../context.ts";
 import { maxLiveFrameBytes } from "../picture/newest-frames.ts";
 import type { SourceStats } from "../live/source-stats.ts";
-import { createBody, type BodySource } from "../stream-body.ts";
+import type { BodySource } from "../stream-body.ts";
 import {
   mjpegBoundary,
   boundaryLine,
@@ -19,6 +17,8 @@ import {
 import { newestCodec, newestOf } from "../picture/video-follower.ts";
 import { jpegOfVideo, jpegResponse, mjpegOfVideo } from "./decoded-video.ts";
 import type { StreamClient } from "../stream-clients.ts";
+import type { SourceRequest } from "./request.ts";
+import { streamResponse } from "./stream-response.ts";
 
 const mjpegHeaders = {
   "Content-Type": `multipart/x-mixed-replace; boundary=${mjpegBoundary}`,
@@ -30,50 +30,34 @@ const mjpegHeaders = {
  * @throws {FramesError} `missing` if the source does not exist, `full` or `stopping` if it cannot
  * stream
  */
-export async function handleMjpeg(
-  req: RouteRequest,
-  context: HttpContext,
-  stream: string,
-  source: string,
-): Promise<Response> {
+export async function handleMjpeg(req: SourceRequest): Promise<Response> {
+  const { context, stream, source } = req;
   const { liveSources, jpegCache } = context;
   const stats = liveSources.get(stream, source);
   const codec = newestCodec(context, stream, source, stats);
-  if (codec !== undefined) {
-    const viewed = liveSources.getOrCreate(stream, source);
-    return await mjpegOfVideo(req, context, viewed, codec, mjpegHeaders);
-  }
-  const { keyId } = req.principal;
-  const shown = await newestPart(context, keyId, stream, source, stats);
+  if (codec !== undefined) return await mjpegOfVideo(req, codec, mjpegHeaders);
+  const shown = await newestPart(req, stats);
   if (shown instanceof FramesError) return errorResponse(415, shown.code, shown.message);
   // Of a live source this only checks that frames can be converted. `MjpegBody` makes its own parts.
   const firstPart = stats?.newest === undefined ? shown?.bytes : undefined;
-  if (req.request.method === "HEAD") return new Response(null, { headers: mjpegHeaders });
-  const client = req.clients.add("mjpeg", req.principal);
-  const hasRoom = firstPart !== undefined && client.hasRoomFor(firstPart.length);
-  req.setIdleTimeout(0);
-  const liveStats = liveSources.getOrCreate(stream, source);
-  const body = new MjpegBody(liveStats, jpegCache, client, hasRoom ? firstPart : undefined);
-  body.setUnsubscribe(liveSources.subscribe(liveStats, () => body.notify()));
-  return new Response(createBody(client, body), { headers: mjpegHeaders });
+  return streamResponse(req, { kind: "mjpeg", headers: mjpegHeaders }, (client) => {
+    const hasRoom = firstPart !== undefined && client.hasRoomFor(firstPart.length);
+    const liveStats = liveSources.getOrCreate(stream, source);
+    const body = new MjpegBody(liveStats, jpegCache, client, hasRoom ? firstPart : undefined);
+    body.setUnsubscribe(liveSources.subscribe(liveStats, () => body.notify()));
+    return body;
+  });
 }
 
 /**
  * @throws {FramesError} `missing` if the source does not exist or its frame was removed, `full`
  */
-export async function handleJpeg(
-  req: RouteRequest,
-  context: HttpContext,
-  stream: string,
-  source: string,
-): Promise<Response> {
-  const { liveSources } = context;
-  const stats = liveSources.get(stream, source);
+export async function handleJpeg(req: SourceRequest): Promise<Response> {
+  const { context, stream, source } = req;
+  const stats = context.liveSources.get(stream, source);
   const codec = newestCodec(context, stream, source, stats);
-  if (codec !== undefined) {
-    return await jpegOfVideo(context, liveSources.getOrCreate(stream, source), codec);
-  }
-  const shown = await newestPart(context, req.principal.keyId, stream, source, stats);
+  if (codec !== undefined) return await jpegOfVideo(req, codec);
+  const shown = await newestPart(req, stats);
   if (shown instanceof FramesError) return errorResponse(415, shown.code, shown.message);
   if (shown === undefined) throw notFound(`The newest frame of ${source} in ${stream} is gone`);
   return jpegResponse(shown.newest.frame, shown.jpeg);
@@ -84,12 +68,10 @@ export async function handleJpeg(
  * Undefined if there is no frame to show, and the error if it cannot be converted.
  */
 async function newestPart(
-  { contents, reader, jpegCache }: HttpContext,
-  keyId: string,
-  stream: string,
-  source: string,
+  { context, principal: { keyId }, stream, source }: SourceRequest,
   stats: SourceStats | undefined,
 ): Promise<MjpegPart | FramesError | undefined> {
+  const { contents, reader, jpegCache } = context;
   if (stats?.newest !== undefined) return await jpegCache.newest(stats, keyId);
   const stored = reader.newest(stream, source);
   if (stored === undefined && stats === undefined)

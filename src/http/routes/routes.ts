@@ -2,11 +2,10 @@
 import { FramesError } from "../../errors.ts";
 import type { FrameRecord } from "../../store/journal/journal-reader.ts";
 import { printable } from "../../safe-text.ts";
-import { notFound, errorResponse } from "../responses.ts";
+import { notFound, errorResponse, textResponse } from "../responses.ts";
 import { handleEvents } from "./events.ts";
-import type { RouteRequest, SocketHandler } from "../request.ts";
 import type { StreamClient, StreamClientKind } from "../stream-clients.ts";
-import type { HttpContext } from "../context.ts";
+import type { RouteRequest, SocketHandler, SourceRequest } from "./request.ts";
 import { frameResponse } from "./frame.ts";
 import { handleApi, parseWholeNumber } from "./api.ts";
 import { handleMetrics } from "./metrics.ts";
@@ -19,21 +18,15 @@ import { LiveSocket } from "./live-socket.ts";
 /** Size limit for serving the newest frame from memory. */
 const maxInMemoryBytes = 1 << 20;
 
-type SourceHandler = (
-  req: RouteRequest,
-  context: HttpContext,
-  stream: string,
-  source: string,
-) => Promise<Response>;
+const textHeaders = { "Content-Type": "text/plain; charset=utf-8" };
 
-type RootHandler = (
-  req: RouteRequest,
-  context: HttpContext,
-) => Response | undefined | Promise<Response>;
+type SourceHandler = (req: SourceRequest) => Promise<Response>;
+
+type RootHandler = (req: RouteRequest) => Response | undefined | Promise<Response>;
 
 /** Handlers of `/NAME`. */
 export const rootRoutes: ReadonlyMap<string, RootHandler> = new Map<string, RootHandler>([
-  ["healthz", () => textResponse("ok\n")],
+  ["healthz", () => textResponse("ok\n", 200, textHeaders)],
   ["readyz", handleReady],
   ["metrics", handleMetrics],
   ["events", handleEvents],
@@ -58,19 +51,16 @@ export const frameRoutes: ReadonlySet<string> = new Set(["frames", "numbers"]);
  *
  * @throws {FramesError} `missing` if there is no such path, or what a handler throws
  */
-export async function route(
-  req: RouteRequest,
-  context: HttpContext,
-): Promise<Response | undefined> {
+export async function route(req: RouteRequest): Promise<Response | undefined> {
   const parts = parsePath(req.url.pathname);
   const [first, ...rest] = parts;
   const handler = rest.length === 0 ? rootRoutes.get(first!) : undefined;
-  if (handler !== undefined) return await handler(req, context);
+  if (handler !== undefined) return await handler(req);
   const response =
     first === "api"
-      ? await handleApi(req, context, rest)
+      ? await handleApi(req, rest)
       : first === "streams"
-        ? await handleSource(req, context, rest)
+        ? await handleSource(req, rest)
         : await handlePageFile(req.url.pathname, req.request);
   if (response !== undefined) return response;
   throw notFound(`Nothing was found at ${req.url.pathname.slice(0, 200)}`);
@@ -89,31 +79,25 @@ function parsePath(path: string): string[] {
   }
 }
 
-function textResponse(text: string, status = 200): Response {
-  return new Response(text, { status, headers: { "Content-Type": "text/plain; charset=utf-8" } });
-}
-
 /** Shows the reason only to clients that may read everything, because it names server folders. */
-function handleReady({ principal }: RouteRequest, { storeError }: HttpContext): Response {
-  if (storeError === undefined) return textResponse("ok\n");
+function handleReady({ principal, context: { storeError } }: RouteRequest): Response {
+  if (storeError === undefined) return textResponse("ok\n", 200, textHeaders);
   const reason = principal.canReadAll ? storeError.message : "The store cannot be written";
-  return textResponse(`${printable(reason)}\n`, 503);
+  return textResponse(`${printable(reason)}\n`, 503, textHeaders);
 }
 
-function handleLiveSocket(req: RouteRequest, context: HttpContext): Response | undefined {
-  return upgrade(req, "page", (client) => {
-    return new LiveSocket(context, client, req.principal, req.run);
-  });
+function handleLiveSocket(req: RouteRequest): Response | undefined {
+  return upgrade(req, "page", (client) => new LiveSocket(client, req));
 }
 
-function handleFoxgloveSocket(req: RouteRequest, context: HttpContext): Response | undefined {
+function handleFoxgloveSocket(req: RouteRequest): Response | undefined {
   const subprotocol = chooseSubprotocol(req.request.headers.get("Sec-WebSocket-Protocol"));
   if (subprotocol === undefined && isUpgrade(req)) {
     const known = foxgloveSubprotocols.join(" or ");
     return errorResponse(400, "usage", `Cannot open the WebSocket: name the subprotocol ${known}`);
   }
   const stream = req.url.searchParams.get("stream") ?? undefined;
-  const createSocket = (client: StreamClient) => new FoxgloveSocket(context, client, req, stream);
+  const createSocket = (client: StreamClient) => new FoxgloveSocket(client, req, stream);
   return upgrade(req, "foxglove", createSocket, subprotocol);
 }
 
@@ -144,7 +128,6 @@ function upgrade(
  */
 async function handleSource(
   req: RouteRequest,
-  context: HttpContext,
   parts: readonly string[],
 ): Promise<Response | undefined> {
   const [stream, sources, ...rest] = parts;
@@ -153,37 +136,36 @@ async function handleSource(
   const beforeLast = rest.at(-2)!;
   let notFoundError: FramesError | undefined;
   if (rest.length > 2 && frameRoutes.has(beforeLast)) {
-    const source = rest.slice(0, -2).join("/");
     try {
-      checkCanRead(req, stream, source);
-      const frame = await findFrame(req, context, stream, source, beforeLast, last);
-      if (req.url.searchParams.has("gop")) return await groupResponse(req, context, frame);
-      return await frameResponse(req, context, { ...frame, frame });
+      const sourceReq = sourceRequest(req, stream, rest.slice(0, -2));
+      const frame = await findFrame(sourceReq, beforeLast, last);
+      if (req.url.searchParams.has("gop")) return await groupResponse(req, frame);
+      return await frameResponse(req, { ...frame, frame });
     } catch (error) {
       if (!(error instanceof FramesError) || error.code !== "missing") throw error;
       notFoundError = error;
     }
   }
-  const source = rest.slice(0, -1).join("/");
   const handler = sourceRoutes.get(last);
-  if (handler !== undefined) {
-    checkCanRead(req, stream, source);
-    return await handler(req, context, stream, source);
-  }
+  if (handler !== undefined) return await handler(sourceRequest(req, stream, rest.slice(0, -1)));
   if (notFoundError !== undefined) throw notFoundError;
   return undefined;
 }
 
-/** @throws {FramesError} `missing` if the client may not read the source, as if it did not exist */
-function checkCanRead({ principal }: RouteRequest, stream: string, source: string): void {
-  if (!principal.canRead(stream, source)) throw notFound(`${stream} has no source ${source}`);
+/**
+ * Returns the request for a source.
+ *
+ * @param parts of the source's name
+ * @throws {FramesError} `missing` if the client may not read the source, as if it did not exist
+ */
+function sourceRequest(req: RouteRequest, stream: string, parts: readonly string[]): SourceRequest {
+  const source = parts.join("/");
+  if (!req.principal.canRead(stream, source)) throw notFound(`${stream} has no source ${source}`);
+  return { ...req, stream, source };
 }
 
 async function findFrame(
-  { url, run }: RouteRequest,
-  { reader }: HttpContext,
-  stream: string,
-  source: string,
+  { url, run, context: { reader }, stream, source }: SourceRequest,
   lookup: string,
   id: string,
 ): Promise<FrameRecord> {
@@ -203,20 +185,16 @@ async function findFrame(
  * Responds with the newest frame, from memory if it is small.
  * For a source that is not live, responds with the stored frame captured last.
  */
-async function handleLatest(
-  req: RouteRequest,
-  context: HttpContext,
-  stream: string,
-  source: string,
-): Promise<Response> {
+async function handleLatest(req: SourceRequest): Promise<Response> {
+  const { context, stream, source } = req;
   const stats = context.liveSources.get(stream, source);
   if (stats?.newest === undefined) {
     const frame = context.reader.newest(stream, source);
     if (frame === undefined) throw notFound(`${stream} has no source ${source}`);
-    return await frameResponse(req, context, { ...frame, frame });
+    return await frameResponse(req, { ...frame, frame });
   }
   const isSmall = stats.newest.frame.size <= maxInMemoryBytes;
   const cached = isSmall ? await context.newestFrames.newest(stats) : undefined;
   const newest = cached?.newest ?? stats.newest;
-  return await frameResponse(req, context, { stream, source, ...newest }, cached?.bytes);
+  return await frameResponse(req, { stream, source, ...newest }, cached?.bytes);
 }

@@ -6,7 +6,6 @@ import { FramesError } from "../../errors.ts";
 import type { FrameRecord } from "../../store/journal/journal-reader.ts";
 import { type VideoCodec, videoTypes } from "../../video/nal-units.ts";
 import { codecOf } from "../../video/picture-head.ts";
-import type { HttpContext } from "../context.ts";
 import type { SourceStats } from "../live/source-stats.ts";
 import { toDecimalSeconds } from "../media-type.ts";
 import {
@@ -15,13 +14,11 @@ import {
   VideoFollower,
   type VideoStore,
 } from "../picture/video-follower.ts";
-import type { RouteRequest } from "../request.ts";
 import { errorResponse, notFound } from "../responses.ts";
-import { type BodySource, createBody } from "../stream-body.ts";
+import type { BodySource } from "../stream-body.ts";
 import type { StreamClient } from "../stream-clients.ts";
-
-/** Time after which a client that reads nothing is disconnected. */
-const idleTimeoutSeconds = 120;
+import type { RouteRequest, SourceRequest } from "./request.ts";
+import { idleTimeoutSeconds, streamResponse } from "./stream-response.ts";
 
 /** Interval at which a client waits for the memory that others use, in milliseconds. */
 const roomPollMs = 20;
@@ -37,12 +34,8 @@ function videoHandler(codec: VideoCodec) {
    * @throws {FramesError} `missing` if the source does not exist, `full` or `stopping` if it cannot
    * stream
    */
-  return async (
-    req: RouteRequest,
-    context: HttpContext,
-    stream: string,
-    source: string,
-  ): Promise<Response> => {
+  return async (req: SourceRequest): Promise<Response> => {
+    const { context, stream, source } = req;
     const { liveSources, reader } = context;
     const stats = liveSources.get(stream, source);
     if (stats?.newest === undefined && reader.newest(stream, source) === undefined) {
@@ -55,11 +48,9 @@ function videoHandler(codec: VideoCodec) {
       return errorResponse(415, "unreadable", message);
     }
     const headers = { "Content-Type": videoTypes[codec], "X-Accel-Buffering": "no" };
-    if (req.request.method === "HEAD") return new Response(null, { headers });
-    const client = req.clients.add("video", req.principal);
-    req.setIdleTimeout(0);
-    const body = new VideoBody(context, liveSources.getOrCreate(stream, source), codec, client);
-    return new Response(createBody(client, body), { headers });
+    return streamResponse(req, { kind: "video", headers }, (client) => {
+      return new VideoBody(context, liveSources.getOrCreate(stream, source), codec, client);
+    });
   };
 }
 
@@ -104,15 +95,11 @@ class VideoBody implements BodySource {
  * @throws {FramesError} `missing` if one of them is not stored, `limit` if there are too many, `full`
  * or `stopping` if it cannot stream
  */
-export async function groupResponse(
-  req: RouteRequest,
-  context: HttpContext,
-  frame: FrameRecord,
-): Promise<Response> {
-  const { reader } = context;
+export async function groupResponse(req: RouteRequest, frame: FrameRecord): Promise<Response> {
+  const { context } = req;
   const { stream, source, sequence, captured } = frame;
   const codec = codecOf(undefined, frame.name);
-  const group = await req.run(() => reader.groupUpTo(frame));
+  const group = await req.run(() => context.reader.groupUpTo(frame));
   const missing = missingNumber(group, sequence);
   if (codec === undefined || missing !== undefined) {
     const why = codec === undefined ? "it is no encoded video" : missing;
@@ -124,10 +111,8 @@ export async function groupResponse(
     "X-Sequence": String(sequence),
     "X-Timestamp": toDecimalSeconds(captured),
   };
-  if (req.request.method === "HEAD") return new Response(null, { headers });
-  const client = req.clients.add("video", req.principal);
-  req.setIdleTimeout(idleTimeoutSeconds);
-  return new Response(createBody(client, new GroupBody(context, client, group)), { headers });
+  const options = { kind: "video", headers, idleTimeout: idleTimeoutSeconds } as const;
+  return streamResponse(req, options, (client) => new GroupBody(context, client, group));
 }
 
 /** Returns why a group cannot be decoded; undefined if it is complete. */

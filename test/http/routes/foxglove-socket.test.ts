@@ -298,8 +298,7 @@ class World {
       },
     } as unknown as HttpContext;
     const client = new StreamClients().add("foxglove", fullAccess);
-    const req = { principal: fullAccess, run: runAtOnce };
-    this.socket = new FoxgloveSocket(context, client, req, "s");
+    this.socket = new FoxgloveSocket(client, { context, run: runAtOnce }, "s");
     const webSocket = {
       getBufferedAmount: () => this.bufferedBytes,
       sendText: (text: string) => void this.texts.push(JSON.parse(text)),

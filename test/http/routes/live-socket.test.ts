@@ -9,7 +9,7 @@ import { runAtOnce } from "../../../src/common/work-queue.ts";
 import { fullAccess } from "../../../src/http/auth/access.ts";
 import type { HttpContext } from "../../../src/http/context.ts";
 import { LiveSources } from "../../../src/http/live/live-sources.ts";
-import type { RouteRequest } from "../../../src/http/request.ts";
+import type { RouteRequest } from "../../../src/http/routes/request.ts";
 import { handleEvents } from "../../../src/http/routes/events.ts";
 import { LiveSocket } from "../../../src/http/routes/live-socket.ts";
 import { StreamClients } from "../../../src/http/stream-clients.ts";
@@ -49,7 +49,7 @@ class World {
       status: { jsonFor: () => JSON.stringify(sources.senders) },
     } as unknown as HttpContext;
     const client = this.clients.add("page", fullAccess);
-    this.socket = new LiveSocket(this.context, client, fullAccess, runAtOnce);
+    this.socket = new LiveSocket(client, { context: this.context, run: runAtOnce });
     const webSocket = {
       getBufferedAmount: () => 0,
       sendBinary: () => void this.sent++,
@@ -122,13 +122,14 @@ describe("a page's memory", () => {
   test("an open page takes as much after a day as after an hour", async () => {
     const world = new World();
     const request = {
+      context: world.context,
       request: new Request("http://localhost/events"),
       principal: fullAccess,
       clients: world.clients,
       run: runAtOnce,
       setIdleTimeout: () => {},
     } as unknown as RouteRequest;
-    const events = handleEvents(request, world.context).body!.getReader();
+    const events = handleEvents(request).body!.getReader();
     let afterAnHour = 0;
     for (let second = 5; second <= 24 * 3600; second += 5) {
       // A page scrolls, a camera is renamed, and a sender fails.

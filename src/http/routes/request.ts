@@ -1,11 +1,13 @@
 /** Request types of the HTTP routes. */
 import type { ServerWebSocket } from "bun";
-import type { Principal } from "./principal.ts";
-import type { RunSlice } from "../frame.ts";
-import type { StreamClients } from "./stream-clients.ts";
+import type { RunSlice } from "../../frame.ts";
+import type { HttpContext } from "../context.ts";
+import type { Principal } from "../principal.ts";
+import type { StreamClients } from "../stream-clients.ts";
 
 /** An authenticated request. */
 export interface RouteRequest {
+  readonly context: HttpContext;
   readonly request: Request;
   readonly url: URL;
   readonly principal: Principal;
@@ -20,6 +22,16 @@ export interface RouteRequest {
    * @param subprotocol the one that was chosen of those that the client offers
    */
   upgrade(handler: SocketHandler, subprotocol?: string): boolean;
+}
+
+/** A request for a stream. */
+export interface StreamRequest extends RouteRequest {
+  readonly stream: string;
+}
+
+/** A request for a source. */
+export interface SourceRequest extends StreamRequest {
+  readonly source: string;
 }
 
 /** Handles the events of one WebSocket. */
