@@ -4,7 +4,7 @@ import { containsKey } from "./auth/key-text.ts";
 import { commands } from "./cli/args/commands.ts";
 import { environmentName, flags } from "./cli/args/flags.ts";
 import { type Arguments, nearest, parseArguments } from "./cli/args/arguments.ts";
-import type { StopSignals } from "./cli/stop-signals.ts";
+import type { StopSignals } from "./cli/transfer.ts";
 import { chooseLogStyle } from "./cli/output/log-format.ts";
 import {
   type OverflowPolicy,
@@ -49,11 +49,11 @@ const runners: Record<string, (args: Arguments, terminal: Terminal) => Promise<n
   },
   async send(args, terminal) {
     const { sendCommand } = await import("./cli/send.ts");
-    return await sendCommand(args, terminal, stopOnSignal, reportOnSignal);
+    return await sendCommand(args, terminal, { stopOnSignal, reportOnSignal });
   },
   async receive(args, terminal) {
     const { receiveCommand } = await import("./cli/receive.ts");
-    return await receiveCommand(args, terminal, stopOnSignal, reportOnSignal);
+    return await receiveCommand(args, terminal, { stopOnSignal, reportOnSignal });
   },
   async ls(args, terminal) {
     const { lsCommand } = await import("./cli/ls.ts");

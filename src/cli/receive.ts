@@ -1,5 +1,7 @@
 /** `frames receive`: copies a stream into a directory, an MCAP file, or standard output. */
 import { statSync } from "node:fs";
+import { resolve } from "node:path";
+import { defined } from "../common/defined.ts";
 import { isTerminal } from "../common/is-terminal.ts";
 import { FramesError } from "../errors.ts";
 import { parseAddress } from "../net/address.ts";
@@ -9,29 +11,28 @@ import {
   receiveToCallback,
   type ReceiveOptions,
 } from "../client/receive.ts";
+import type { ReceivedFrame } from "../client/callback-sink.ts";
 import { isVideoPath } from "../client/video-file.ts";
 import type { Arguments } from "./args/arguments.ts";
 import { keyOptions } from "./args/key-options.ts";
 import { exitCodeOf } from "./output/exit-code.ts";
 import { StdoutFrames } from "./output/stdout-frames.ts";
-import { ReceiveOutput } from "./output/receive-output.ts";
+import { TransferOutput } from "./output/transfer-output.ts";
 import { containsSecret } from "../safe-text.ts";
-import { print, type Terminal } from "./output/terminal.ts";
+import type { Terminal } from "./output/terminal.ts";
 import { parseSegment, parseTime } from "./args/units.ts";
-import type { OnReportRequest, StopSignals } from "./stop-signals.ts";
+import { runTransfer, type TransferSignals } from "./transfer.ts";
 
 /**
  * Receives until the stream ends, a signal stops it, or the reader closes the pipe.
  *
- * @param stopOnSignal installs the signal handlers; until it is called, signals end the process
  * @returns the exit status
  * @throws {FramesError} with the number of received frames in the message
  */
 export async function receiveCommand(
   args: Arguments,
   terminal: Terminal,
-  stopOnSignal: () => StopSignals,
-  onReportRequest: OnReportRequest,
+  signals: TransferSignals,
 ): Promise<number> {
   const { stream, destination } = parsePositionals(args);
   const isToStdout = destination === "-";
@@ -58,35 +59,21 @@ export async function receiveCommand(
   }
   const options = receiveOptionsOf(args);
   const segment = segmentOf(args, isRecording);
-  const directory = isToStdout || isFile ? undefined : destination;
-  const output = new ReceiveOutput(args, terminal, stream, directory, isFile);
+  const directory = isToStdout || isFile ? undefined : resolve(destination);
+  const output = new TransferOutput(args, terminal, { stream, directory, isFile });
   try {
-    const { graceful, immediate } = stopOnSignal();
-    onReportRequest(() => output.printReport());
-    graceful.addEventListener("abort", () => output.onStopping());
-    const killed = Promise.withResolvers<never>();
-    immediate.addEventListener("abort", () => killed.reject(new FramesError("interrupted")));
-    const stdout = new StdoutFrames(args.isOn("multipart"));
-    const receiveOptions: ReceiveOptions = {
-      ...options,
-      signal: AbortSignal.any([graceful, stdout.closed]),
-      onEvent: (event) => output.onEvent(event),
-      ...(args.isOn("verbose")
-        ? { onMessage: (direction, line) => print(terminal, `${direction} ${line}`) }
-        : {}),
-    };
-    const receiving = isToStdout
-      ? receiveToCallback(
-          stream,
-          (frame) => stdout.write(frame),
-          args.isOn("multipart") ? undefined : "pipe",
-          receiveOptions,
-        )
-      : receive(stream, {
-          ...receiveOptions,
-          ...(isFile ? { file: destination, ...segment } : { directory: destination }),
-        });
-    const summary = await Promise.race([receiving, killed.promise]).catch((error: unknown) => {
+    const isMultipart = args.isOn("multipart");
+    const stdout = new StdoutFrames(isMultipart);
+    const summary = await runTransfer(output, signals, (graceful) => {
+      const signal = AbortSignal.any([graceful, stdout.closed]);
+      const receiveOptions: ReceiveOptions = { ...options, ...output.callbacks, signal };
+      if (isToStdout) {
+        const write = (frame: ReceivedFrame) => stdout.write(frame);
+        return receiveToCallback(stream, write, isMultipart ? undefined : "pipe", receiveOptions);
+      }
+      const target = isFile ? { file: destination, ...segment } : { directory: destination };
+      return receive(stream, { ...receiveOptions, ...target });
+    }).catch((error: unknown) => {
       // A closed pipe is the normal end, so later errors do not matter.
       if (!stdout.closed.aborted) throw error;
       return undefined;
@@ -161,21 +148,19 @@ function receiveOptionsOf(args: Arguments): ReceiveOptions {
   if (first === 0)
     throw new FramesError("usage", "Cannot receive the first 0 frames: expected --first 1 or more");
   const now = Date.now();
-  const since = timeOf(args, "since", now);
-  const until = timeOf(args, "until", now);
-  const timeout = args.milliseconds("timeout");
-  const giveUpAfter = args.milliseconds("give-up-after");
   return {
     ...keyOptions(args),
     follow: args.isOn("follow"),
     latest: args.isOn("latest"),
-    ...(from === undefined ? {} : { from }),
-    ...(sources.length === 0 ? {} : { sources }),
-    ...(first === undefined ? {} : { first }),
-    ...(since === undefined ? {} : { since }),
-    ...(until === undefined ? {} : { until }),
-    ...(timeout === undefined ? {} : { timeout }),
-    ...(giveUpAfter === undefined ? {} : { giveUpAfter }),
+    ...defined({
+      from,
+      sources: sources.length === 0 ? undefined : sources,
+      first,
+      since: timeOf(args, "since", now),
+      until: timeOf(args, "until", now),
+      timeout: args.milliseconds("timeout"),
+      giveUpAfter: args.milliseconds("give-up-after"),
+    }),
   };
 }
 

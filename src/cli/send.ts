@@ -1,6 +1,7 @@
 /** `frames send`: sends directories, a pipe, videos, cameras and URLs to a server. */
 import { existsSync, lstatSync } from "node:fs";
 import { articleWarning, checkArticleOptions, sendArticlePlan } from "../client/article/send.ts";
+import { defined } from "../common/defined.ts";
 import { errors, FramesError } from "../errors.ts";
 import type { ConflictPolicy } from "../frame.ts";
 import { parseAddress } from "../net/address.ts";
@@ -13,26 +14,24 @@ import { checkPathPart, sourceFolderPath } from "../store/name-rules.ts";
 import type { Arguments } from "./args/arguments.ts";
 import { keyOptions } from "./args/key-options.ts";
 import { exitCodeOf } from "./output/exit-code.ts";
-import { SendOutput } from "./output/send-output.ts";
+import { TransferOutput } from "./output/transfer-output.ts";
 import { print, printJson, type Terminal } from "./output/terminal.ts";
 import { printable } from "../safe-text.ts";
 import { formatBytes, formatCount, parseTime } from "./args/units.ts";
-import type { OnReportRequest, StopSignals } from "./stop-signals.ts";
+import { runTransfer, type TransferSignals } from "./transfer.ts";
 
 /**
  * Sends until all frames are delivered, or a signal stops it.
  *
- * @param stopOnSignal installs the signal handlers; until it is called, signals end the process
  * @returns the exit status
  * @throws {FramesError} with the number of confirmed frames in the message
  */
 export async function sendCommand(
   args: Arguments,
   terminal: Terminal,
-  stopOnSignal: () => StopSignals,
-  onReportRequest: OnReportRequest,
+  signals: TransferSignals,
 ): Promise<number> {
-  const output = new SendOutput(args, terminal);
+  const output = new TransferOutput(args, terminal);
   try {
     checkPaths(args);
     const started = Date.now();
@@ -49,25 +48,11 @@ export async function sendCommand(
     const planOptions = { ...options, ...callbacks, dryRun, onlyPictures: isArticle };
     const planned = await plan(args.positionals, planOptions, started);
     if (dryRun) return printDryRun(planned, args, terminal, output);
-    const { graceful, immediate } = stopOnSignal();
-    onReportRequest(() => output.printReport());
-    graceful.addEventListener("abort", () => output.onStopping());
-    const killed = Promise.withResolvers<never>();
-    immediate.addEventListener("abort", () => killed.reject(new FramesError("interrupted")));
-    if (isArticle && !args.isOn("quiet")) print(terminal, articleWarning);
-    const sending = (isArticle ? sendArticlePlan : sendPlan)(
-      planned,
-      {
-        ...options,
-        signal: graceful,
-        onEvent: (event) => output.onEvent(event),
-        ...(args.isOn("verbose")
-          ? { onMessage: (direction, line) => print(terminal, `${direction} ${line}`) }
-          : {}),
-      },
-      started,
-    );
-    const summary = await Promise.race([sending, killed.promise]);
+    const summary = await runTransfer(output, signals, async (signal) => {
+      if (isArticle && !args.isOn("quiet")) print(terminal, articleWarning);
+      const run = isArticle ? sendArticlePlan : sendPlan;
+      return await run(planned, { ...options, ...output.callbacks, signal }, started);
+    });
     output.printSummary(summary);
     return exitCodeOf(summary);
   } catch (error) {
@@ -93,15 +78,6 @@ function checkPaths(args: Arguments): void {
 }
 
 function sendOptionsOf(args: Arguments): SendOptions {
-  const to = args.text("to");
-  const stream = args.text("stream");
-  const timeout = args.milliseconds("timeout");
-  const giveUpAfter = args.milliseconds("give-up-after");
-  const onConflict = conflictPolicy(args);
-  const settleMs = args.integer("settle");
-  const since = sinceOf(args);
-  const spool = args.text("spool");
-  const spoolSize = args.size("spool-size");
   const maxBytesPerSecond = args.size("bwlimit");
   if (maxBytesPerSecond === 0)
     throw new FramesError(
@@ -110,11 +86,21 @@ function sendOptionsOf(args: Arguments): SendOptions {
     );
   return {
     ...keyOptions(args),
+    ...defined({
+      to: args.text("to"),
+      stream: args.text("stream"),
+      timeout: args.milliseconds("timeout"),
+      giveUpAfter: args.milliseconds("give-up-after"),
+      onConflict: conflictPolicy(args),
+      settleMs: args.integer("settle"),
+      since: sinceOf(args),
+      spool: args.text("spool"),
+      spoolSize: args.size("spool-size"),
+      maxBytesPerSecond,
+    }),
     checksum: args.isOn("checksum"),
     again: args.isOn("again"),
     move: args.isOn("move"),
-    ...(giveUpAfter === undefined ? {} : { giveUpAfter }),
-    ...(onConflict === undefined ? {} : { onConflict }),
     watch: args.isOn("watch"),
     policy: args.list("policy"),
     raw: args.list("raw"),
@@ -127,18 +113,10 @@ function sendOptionsOf(args: Arguments): SendOptions {
     convert: args.list("convert"),
     copyVideo: args.isOn("copy-video"),
     realtime: args.isOn("realtime"),
-    ...(spool === undefined ? {} : { spool }),
-    ...(spoolSize === undefined ? {} : { spoolSize }),
     failOnGap: args.isOn("fail-on-gap"),
-    ...(maxBytesPerSecond === undefined ? {} : { maxBytesPerSecond }),
-    ...(settleMs === undefined ? {} : { settleMs }),
-    ...(since === undefined ? {} : { since }),
     source: args.list("source"),
     include: args.list("include"),
     exclude: args.list("exclude"),
-    ...(to === undefined ? {} : { to }),
-    ...(stream === undefined ? {} : { stream }),
-    ...(timeout === undefined ? {} : { timeout }),
   };
 }
 
@@ -170,7 +148,7 @@ function printDryRun(
   { stream, sources, skipped, unreadable }: Plan,
   args: Arguments,
   terminal: Terminal,
-  output: SendOutput,
+  output: TransferOutput,
 ): number {
   const json = args.isOn("json");
   let frames = 0;

@@ -1,5 +1,6 @@
 /** `frames serve`: runs a server, and prints its events. */
 import { isAnyAddress } from "../common/any-address.ts";
+import { defined } from "../common/defined.ts";
 import { FramesError } from "../errors.ts";
 import { formatAddress, isLoopback, parseAddress, reachableHosts } from "../net/address.ts";
 import { printable } from "../safe-text.ts";
@@ -86,26 +87,27 @@ export async function serveCommand(
   checkLog(args);
   const listen = args.text("listen");
   if (listen !== undefined) parseAddress(listen, args.label("listen"));
-  const descriptor = passedSocket(process.env);
   const security: ServeOptions = {
     ...keyOptions(args),
     ...tlsOptions(args),
     ...httpOptions(args),
-    ...(listen === undefined ? {} : { listen }),
-    ...(descriptor === undefined ? {} : { descriptor }),
+    ...defined({ listen, descriptor: passedSocket(process.env) }),
   };
   if (requiresKeys(security) || requiresHttpKeys(security)) showFirstKey(security, terminal);
   const server = await serve(directory, {
     ...security,
-    ...articleOptions(args),
+    ...defined({
+      maxFrame,
+      reserve,
+      timeout,
+      keep: keep === undefined ? undefined : parseRetention(keep, args.label("keep")),
+      article: args.text("article"),
+    }),
+    articleInsecure: args.isOn("article-insecure"),
     portableNames: args.isOn("portable-names"),
     durable: args.isOn("durable"),
-    ...(reserve === undefined ? {} : { reserve }),
-    ...(keep === undefined ? {} : { keep: parseRetention(keep, args.label("keep")) }),
     onEvent,
     ...(args.isOn("verbose") ? { onStored: (stored) => printStored(stored, json, terminal) } : {}),
-    ...(maxFrame === undefined ? {} : { maxFrame }),
-    ...(timeout === undefined ? {} : { timeout }),
   });
   if (json) {
     const { host, port, directory, article, http } = server;
@@ -264,14 +266,6 @@ function httpOptions(args: Arguments): Pick<ServeOptions, "http" | "httpIfFree">
   if (http === "off") return {};
   parseAddress(http, args.label("http"));
   return { http };
-}
-
-function articleOptions(args: Arguments): Pick<ServeOptions, "article" | "articleInsecure"> {
-  const article = args.text("article");
-  return {
-    ...(article === undefined ? {} : { article }),
-    articleInsecure: args.isOn("article-insecure"),
-  };
 }
 
 function formatEvent(event: ServeEvent): string {

@@ -2,6 +2,7 @@
 import { parseBucketLocation, isBucketLocation } from "../store/bucket/location.ts";
 import { errors, FramesError } from "../errors.ts";
 import { monotonicNow } from "../common/clock.ts";
+import { noProgress } from "../protocol/progress.ts";
 import {
   type Finding,
   type Verification,
@@ -70,27 +71,8 @@ function verifyStore(location: string, options: VerifyOptions): Promise<Verifica
 
 /** Turns the verified frames into the progress of a source, for `ProgressDisplay`. */
 function verifyProgress(total: number, frames: number, bytes: number) {
-  const zeroCounts = {
-    present: 0,
-    removedAtServer: 0,
-    refused: 0,
-    conflictsSkipped: 0,
-    lost: 0,
-    largeFrameSent: 0,
-    largeFrameSize: 0,
-  };
-  const liveCounts = { dropped: 0, retried: 0, delays: undefined };
-  return {
-    name: "verified",
-    total,
-    capturedCount: frames,
-    sent: frames,
-    bytes,
-    settled: frames,
-    settledBytes: bytes,
-    ...zeroCounts,
-    ...liveCounts,
-  };
+  const counts = { capturedCount: frames, sent: frames, bytes, settled: frames };
+  return { ...noProgress, name: "verified", total, ...counts, settledBytes: bytes };
 }
 
 function findingLine({ kind, what, why }: Finding): string {

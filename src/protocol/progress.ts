@@ -38,6 +38,24 @@ export interface SourceProgress {
   largeFrameSize: number;
 }
 
+/** Counts of a source before its first frame. */
+export const noProgress = {
+  sent: 0,
+  bytes: 0,
+  settled: 0,
+  settledBytes: 0,
+  present: 0,
+  removedAtServer: 0,
+  refused: 0,
+  conflictsSkipped: 0,
+  lost: 0,
+  dropped: 0,
+  retried: 0,
+  delays: undefined,
+  largeFrameSent: 0,
+  largeFrameSize: 0,
+} as const satisfies Partial<SourceProgress>;
+
 /** Consecutive frames that were not delivered, for one reason. */
 export interface Undelivered {
   readonly source: string;
@@ -46,4 +64,26 @@ export interface Undelivered {
   /** Name or path of the frame. */
   readonly what: string;
   readonly error: FramesError;
+}
+
+/** Adds up all sources, as one named `total`. */
+export function totalProgress(sources: readonly SourceProgress[]): SourceProgress {
+  const { delays, ...none } = noProgress;
+  const counts: Record<keyof typeof none | "capturedCount", number> = { ...none, capturedCount: 0 };
+  let total: number | undefined = 0;
+  // Two half-sent frames count as one frame, regardless of their sizes.
+  let partialFrames = 0;
+  for (const source of sources) {
+    for (const name of Object.keys(counts) as (keyof typeof counts)[]) counts[name] += source[name];
+    total = total === undefined || source.total === undefined ? undefined : total + source.total;
+    if (source.largeFrameSize > 0) partialFrames += source.largeFrameSent / source.largeFrameSize;
+  }
+  const largeFrameSize = partialFrames > 0 ? counts.largeFrameSent / partialFrames : 0;
+  return { ...counts, name: "total", total, delays, largeFrameSize };
+}
+
+/** Frames that the receiving side has now: without those that it refused, skipped or moved away. */
+export function deliveredCount(progress: SourceProgress): number {
+  const { settled, refused, removedAtServer, conflictsSkipped } = progress;
+  return settled - refused - removedAtServer - conflictsSkipped;
 }

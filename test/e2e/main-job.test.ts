@@ -1,7 +1,7 @@
 // The main job from a user's view: the executables, real files, and every byte compared with the
 // original.
 //
-// Covers: cli/ls.ts, cli/output/send-output.ts, cli/send.ts, version.ts
+// Covers: cli/ls.ts, cli/output/transfer-summary.ts, cli/send.ts, version.ts
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";

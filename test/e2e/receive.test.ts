@@ -1,7 +1,7 @@
 // Receiving frames with the compiled executable: the result is the same tree, whatever fails on the
 // way.
 //
-// Covers: cli/output/receive-output.ts, cli/receive.ts,
+// Covers: cli/receive.ts,
 //   client/receive-connection.ts, client/receive-session.ts, client/receive.ts,
 //   server/playback-connection.ts
 

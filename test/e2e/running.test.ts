@@ -1,6 +1,6 @@
 // Unattended operation of server and sender: logs, signals, systemd, no home directory.
 //
-// Covers: cli/serve.ts, cli/stop-signals.ts, net/systemd.ts, server/ingest-connection.ts,
+// Covers: cli/serve.ts, cli/transfer.ts, net/systemd.ts, server/ingest-connection.ts,
 //   server/serve-event.ts, server/serve.ts, server/server-context.ts, server/server-options.ts
 
 import { afterAll, describe, expect, test } from "bun:test";

@@ -258,12 +258,8 @@ async function runHere([, ...words]: string[]): Promise<Finished> {
   let code: number;
   try {
     const given = parseArguments("send", words, environment());
-    const command = sendCommand(
-      given,
-      terminal,
-      () => stop,
-      () => {},
-    );
+    const signals = { stopOnSignal: () => stop, reportOnSignal: () => {} };
+    const command = sendCommand(given, terminal, signals);
     code = await within(command, () => `frames send ${words.join(" ")} did not end`);
   } catch (error) {
     if (!(error instanceof FramesError) || error.code === "internal") throw error;

@@ -1,5 +1,5 @@
 /** Shows the progress of a transfer: live lines on a terminal, else one line every 10 s. */
-import type { SourceProgress } from "../../protocol/progress.ts";
+import { type SourceProgress, totalProgress } from "../../protocol/progress.ts";
 import type { LogLevel } from "./log-format.ts";
 import { print, type Terminal } from "./terminal.ts";
 import { printable } from "../../safe-text.ts";
@@ -86,7 +86,7 @@ export class ProgressDisplay {
     this.#printedAt = now;
     print(
       this.#terminal,
-      describeProgress(sumProgress(this.#sources), this.#seconds(), this.#canEstimate),
+      describeProgress(totalProgress(this.#sources), this.#seconds(), this.#canEstimate),
     );
   }
 
@@ -122,7 +122,7 @@ export class ProgressDisplay {
       this.#sources.length <= maxLines
         ? [...this.#sources]
         : this.#sources.filter((source) => !isFinished(source)).slice(0, maxLines);
-    if (this.#sources.length > 1) shown.push(sumProgress(this.#sources));
+    if (this.#sources.length > 1) shown.push(totalProgress(this.#sources));
     const width = Math.min(
       Math.max(8, Math.floor(columns / 3)),
       Math.max(0, ...shown.map(({ name }) => Bun.stringWidth(printable(name)))),
@@ -138,37 +138,6 @@ export class ProgressDisplay {
     this.#terminal.err(this.#eraseSequence() + lines.map((line) => `${line}\n`).join(""));
     this.#drawnLines = lines;
   }
-}
-
-/** Adds up all sources, as one named `total`. */
-function sumProgress(sources: readonly SourceProgress[]): SourceProgress {
-  const sum = (count: (source: SourceProgress) => number) =>
-    sources.reduce((total, source) => total + count(source), 0);
-  // Two half-sent frames count as one frame, regardless of their sizes.
-  const partialFrames = sum(({ largeFrameSent: part, largeFrameSize: partOf }) =>
-    partOf > 0 ? part / partOf : 0,
-  );
-  const part = sum((source) => source.largeFrameSent);
-  const isTotalKnown = sources.every(({ total }) => total !== undefined);
-  return {
-    name: "total",
-    total: isTotalKnown ? sum(({ total }) => total!) : undefined,
-    capturedCount: sum(({ capturedCount }) => capturedCount),
-    sent: sum(({ sent }) => sent),
-    bytes: sum(({ bytes }) => bytes),
-    settled: sum(({ settled }) => settled),
-    settledBytes: sum(({ settledBytes }) => settledBytes),
-    present: sum(({ present }) => present),
-    removedAtServer: sum(({ removedAtServer }) => removedAtServer),
-    conflictsSkipped: sum(({ conflictsSkipped }) => conflictsSkipped),
-    refused: sum(({ refused }) => refused),
-    lost: sum(({ lost }) => lost),
-    dropped: sum(({ dropped }) => dropped),
-    retried: sum(({ retried }) => retried),
-    delays: undefined,
-    largeFrameSent: part,
-    largeFrameSize: partialFrames > 0 ? part / partialFrames : 0,
-  };
 }
 
 function isFinished({ settled, lost, total }: SourceProgress): boolean {

@@ -1,5 +1,6 @@
 /** Report on each source of a transfer: frames captured and delivered, gaps, and delays. */
 import type { SourceReport } from "../../client/undelivered.ts";
+import { deliveredCount } from "../../protocol/progress.ts";
 import { printable } from "../../safe-text.ts";
 import { formatCount } from "../args/units.ts";
 
@@ -12,21 +13,8 @@ const maxRanges = 10;
  */
 export function sourceReportJson(report: SourceReport): Record<string, unknown> {
   const { progress, captured, gaps, moreGaps, seconds } = report;
-  const {
-    name,
-    sent,
-    settled,
-    refused,
-    removedAtServer,
-    conflictsSkipped,
-    bytes,
-    lost,
-    dropped,
-    maybeDamaged = 0,
-    retried,
-  } = progress;
-  const frames = settled - refused - removedAtServer - conflictsSkipped;
-  const { delays } = progress;
+  const { name, sent, refused, bytes, lost, dropped, maybeDamaged = 0, retried, delays } = progress;
+  const frames = deliveredCount(progress);
   const median = delays?.quantileMs(0.5);
   return {
     name,
@@ -53,19 +41,8 @@ const lateAfterMs = 1000;
 /** Returns the report as a line for the user. */
 export function sourceReportLine(report: SourceReport): string {
   const { progress, captured, gaps, moreGaps, seconds } = report;
-  const {
-    name,
-    settled,
-    refused,
-    removedAtServer,
-    conflictsSkipped,
-    dropped,
-    maybeDamaged = 0,
-    lost,
-    retried,
-    delays,
-  } = progress;
-  const frames = settled - refused - removedAtServer - conflictsSkipped;
+  const { name, refused, dropped, maybeDamaged = 0, lost, retried, delays } = progress;
+  const frames = deliveredCount(progress);
   const parts = [`${captured} captured`, `${frames} delivered`];
   if (seconds > 0) parts.push(`${(frames / seconds).toFixed(1)}/s`);
   const median = delays?.quantileMs(0.5);

@@ -4,13 +4,13 @@ import { describe, expect, test } from "bun:test";
 import type { SendSummary } from "../../../src/client/send.ts";
 import { emptyCounts } from "../../../src/client/send.ts";
 import { parseArguments } from "../../../src/cli/args/arguments.ts";
-import { SendOutput } from "../../../src/cli/output/send-output.ts";
+import { TransferOutput } from "../../../src/cli/output/transfer-output.ts";
 import { FramesError } from "../../../src/errors.ts";
 
 /** Reports frames that were not removed, for these errors of the system. Returns the lines. */
 function linesFor(...errors: [code: string, message: string][]): string[] {
   let text = "";
-  const output = new SendOutput(parseArguments("send", ["DIR", "--move"], {}), {
+  const output = new TransferOutput(parseArguments("send", ["DIR", "--move"], {}), {
     out: () => {},
     err: (more) => void (text += more),
     isLive: false,
