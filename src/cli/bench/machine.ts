@@ -6,8 +6,7 @@ import { crc32 } from "../../common/checksum.ts";
 import { asFramesError, FramesError, systemCode, systemSentence } from "../../errors.ts";
 import type { Frame, FrameStore, Outcome } from "../../frame.ts";
 import { monotonicNow } from "../../common/clock.ts";
-import { plan } from "../../client/plan/plan.ts";
-import { sendPlan } from "../../client/send.ts";
+import { send } from "../../client/send.ts";
 import { serve } from "../../server/serve.ts";
 import { DirectorySource } from "../../source/files/directory-source.ts";
 import { DirectoryStore } from "../../store/directory/directory-store.ts";
@@ -208,11 +207,9 @@ export class MachineBench {
     const server = await serve(folder, { listen: "127.0.0.1:0" });
     try {
       const startedAt = monotonicNow();
-      const started = Date.now();
       const signal = AbortSignal.any([this.#signal, AbortSignal.timeout(maxPassMs)]);
       const options = { to: server.address, stream: "bench", signal };
-      const planned = await plan(this.#files, options, started);
-      const { frames, undelivered } = await sendPlan(planned, options, started);
+      const { frames, undelivered } = await send(this.#files, options);
       this.#signal.throwIfAborted();
       if (undelivered[0] !== undefined) throw undelivered[0].error;
       return { frames, seconds: (monotonicNow() - startedAt) / 1000 };

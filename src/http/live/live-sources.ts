@@ -170,22 +170,16 @@ export class LiveSources {
 
   /** Connected senders. */
   get senders(): SenderInfo[] {
-    return [...this.#senders.values()].flatMap(({ sender, since, sources, frames, bytes }) => {
-      if (sender === undefined) return [];
-      const { peer, stream, software, key } = sender;
-      return [
-        {
-          peer,
-          stream,
-          sources: [...sources],
-          software,
-          key: key ?? null,
-          since: BigInt(since) * 1_000_000n,
-          frames,
-          bytes,
-        },
-      ];
-    });
+    return [...this.#senders.values()].map(({ sender, since, sources, frames, bytes }) => ({
+      peer: sender.peer,
+      stream: sender.stream,
+      sources: [...sources],
+      software: sender.software,
+      key: sender.key ?? null,
+      since: BigInt(since) * 1_000_000n,
+      frames,
+      bytes,
+    }));
   }
 
   /**

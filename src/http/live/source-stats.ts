@@ -1,5 +1,6 @@
 /** Live statistics of one source: newest frame, rate, delay and gaps. */
 import type { FrameDescription, SourceInfo, RawShape } from "../../frame.ts";
+import { mediaType } from "../media-type.ts";
 import { GapCounter } from "./gap-counter.ts";
 
 /** Time over which the rate is averaged. */
@@ -194,7 +195,7 @@ export class SourceStats {
   }
 
   /** Returns the current values, or undefined if no frame has arrived. */
-  snapshot(now: number, mediaTypeOf: (newest: NewestFrame) => string): SourceSnapshot | undefined {
+  snapshot(now: number): SourceSnapshot | undefined {
     const { newest } = this;
     if (newest === undefined) return undefined;
     const { name, sequence, captured } = newest.frame;
@@ -208,7 +209,7 @@ export class SourceStats {
       received: BigInt(newest.received) * 1_000_000n,
       gaps: this.missing,
       name,
-      type: mediaTypeOf(newest),
+      type: mediaType(name, newest.raw),
     };
   }
 

@@ -5,7 +5,6 @@ import type { Principal } from "../principal.ts";
 import { toJson } from "../responses.ts";
 import type { SourceStats, SourceSnapshot } from "./source-stats.ts";
 import type { LiveSources } from "./live-sources.ts";
-import { mediaType } from "../media-type.ts";
 
 /** Limit of sources in one status. At the limit, sources with older frames are left out. */
 const maxStatusSources = 500;
@@ -74,7 +73,7 @@ export class StatusReporter {
       sources.length = maxStatusSources;
     }
     return sources.flatMap((stats) => {
-      const state = stats.snapshot(now, mediaTypeOf);
+      const state = stats.snapshot(now);
       if (state === undefined) return [];
       const { stream, source } = stats;
       const { frames, bytes, lost } = this.#totalsOf(stats);
@@ -99,7 +98,7 @@ export class StatusReporter {
     const stats = this.#liveSources.get(stream, source);
     const { now } = this.#liveSources;
     if (stats === undefined || now - stats.receivedAt >= liveTimeoutMs) return null;
-    const state = stats.snapshot(now, mediaTypeOf);
+    const state = stats.snapshot(now);
     return state === undefined ? null : { ...state, history: stats.history };
   }
 
@@ -133,14 +132,4 @@ export class StatusReporter {
   close(): void {
     this.#unsubscribeTick();
   }
-}
-
-function mediaTypeOf({
-  frame,
-  raw,
-}: {
-  frame: { name: string };
-  raw: Parameters<typeof mediaType>[1];
-}) {
-  return mediaType(frame.name, raw);
 }

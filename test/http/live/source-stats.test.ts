@@ -30,7 +30,7 @@ describe("SourceStats", () => {
       if (tick >= 2) expect(feed.rate).toBeCloseTo(50, 5);
     }
     const now = began + 400_000;
-    const state = feed.snapshot(now, () => "image/jpeg")!;
+    const state = feed.snapshot(now)!;
     expect(state).toMatchObject({ rate: 50, bandwidth: 50_000, delay: 8, number: 20_000, gaps: 0 });
     expect(feed.history.length).toBe(150);
     expect(feed.history.every((entry) => Bun.deepEquals(entry, [50, 50_000, 0]))).toBe(true);
