@@ -244,6 +244,11 @@ export class FramesError extends Error {
   }
 }
 
+/** Returns the error of a flag, an argument or a setting that is wrong. */
+export function usageError(message: string, options?: ErrorOptions): FramesError {
+  return new FramesError("usage", message, options);
+}
+
 /**
  * Returns the error itself if it is a FramesError. Otherwise wraps it with the code and the
  * system's message.

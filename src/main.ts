@@ -15,7 +15,7 @@ import {
   type Terminal,
 } from "./cli/output/terminal.ts";
 import { isTerminal } from "./common/is-terminal.ts";
-import { errors, FramesError } from "./errors.ts";
+import { errors, FramesError, usageError } from "./errors.ts";
 import { version } from "./version.ts";
 
 async function run(argv: readonly string[], terminal: Terminal): Promise<number> {
@@ -97,13 +97,13 @@ function checkForKeys(argv: readonly string[]): void {
   if (argv.some(containsKey)) {
     const hint =
       "run frames key save, and paste it; replace it if other users work on this machine";
-    throw new FramesError("usage", `Cannot take a key as an argument, which ps shows: ${hint}`);
+    throw usageError(`Cannot take a key as an argument, which ps shows: ${hint}`);
   }
   for (const { name } of flags) {
     const variable = environmentName({ name });
     if (!containsKey(process.env[variable] ?? "")) continue;
     const hint = "put it into FRAMES_KEY, or name a file that holds it";
-    throw new FramesError("usage", `Cannot take a key in ${variable}: ${hint}`);
+    throw usageError(`Cannot take a key in ${variable}: ${hint}`);
   }
 }
 
@@ -111,14 +111,11 @@ function checkCommand(name: string): void {
   const names = commands.map((command) => command.name);
   if (names.includes(name)) return;
   if (name.startsWith("-")) {
-    throw new FramesError(
-      "usage",
-      `Unknown flag ${name}: flags follow the command, see frames help`,
-    );
+    throw usageError(`Unknown flag ${name}: flags follow the command, see frames help`);
   }
   const near = nearest(name, names);
   const hint = near === undefined ? "see frames help" : `did you mean frames ${near}?`;
-  throw new FramesError("usage", `Unknown command ${name}: ${hint}`);
+  throw usageError(`Unknown command ${name}: ${hint}`);
 }
 
 const aliases: Record<string, string> = {

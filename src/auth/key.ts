@@ -1,6 +1,6 @@
 /** Keys, their text form, and the lines of a key file (SPEC section 10). */
 import { crc32 } from "../common/checksum.ts";
-import { FramesError } from "../errors.ts";
+import { usageError } from "../errors.ts";
 import { keyPrefix } from "./key-text.ts";
 
 /** Length of a key in bytes: 256 random bits. */
@@ -43,8 +43,7 @@ export class Key {
       const hint = isWellFormed
         ? "a character is wrong or missing"
         : `a key begins with ${keyPrefix}`;
-      throw new FramesError(
-        "usage",
+      throw usageError(
         `Cannot read the key ${location}: ${hint}; copy the whole line that frames key prints`,
       );
     }
@@ -125,8 +124,7 @@ export function parseKeys(text: string, path: string): KeyEntry[] {
             ? "text follows the stream pattern"
             : undefined;
     if (problem !== undefined)
-      throw new FramesError(
-        "usage",
+      throw usageError(
         `Cannot use the key ${location}: ${problem}; write NAME KEY [send|receive|both [STREAMS]]`,
       );
     entries.push({ name, key: Key.parse(key, location), role: role as Role, streams });

@@ -3,7 +3,7 @@ import { createInterface } from "node:readline";
 import { Writable } from "node:stream";
 import { isKeyName, isRole, isStreamPattern, Key, type KeyEntry } from "../auth/key.ts";
 import { isTerminal } from "../common/is-terminal.ts";
-import { FramesError } from "../errors.ts";
+import { FramesError, usageError } from "../errors.ts";
 import {
   addKey,
   defaultKeyFile,
@@ -30,16 +30,12 @@ export async function keyCommand(args: Arguments, terminal: Terminal): Promise<n
   const [action, name, ...rest] = args.positionals;
   const takesName = action === "new" || action === "save" || action === "remove";
   if (rest.length > 0 || (name !== undefined && !takesName)) {
-    throw new FramesError(
-      "usage",
+    throw usageError(
       `Cannot use ${rest[0] ?? name}: frames key takes an action and a name; see frames help key`,
     );
   }
   if (action !== "new" && (args.text("role") ?? args.text("streams")) !== undefined) {
-    throw new FramesError(
-      "usage",
-      "Cannot use --role and --streams here: write them after frames key new NAME",
-    );
+    throw usageError("Cannot use --role and --streams here: write them after frames key new NAME");
   }
   const path = args.text("key-file") ?? defaultKeyFile();
   switch (action) {
@@ -63,21 +59,18 @@ export async function keyCommand(args: Arguments, terminal: Terminal): Promise<n
       );
       return 0;
     default:
-      throw new FramesError(
-        "usage",
-        `Unknown action ${action}: write frames key new, save, list or remove`,
-      );
+      throw usageError(`Unknown action ${action}: write frames key new, save, list or remove`);
   }
 }
 
 function checkName(name: string | undefined, action: string): string {
   if (name === undefined) {
     const message = `Cannot ${action === "new" ? "make" : action} a key without a name: write frames key ${action} NAME`;
-    throw new FramesError("usage", message);
+    throw usageError(message);
   }
   if (isKeyName(name)) return name;
   const rule = "up to 64 letters, digits, dots, dashes, underscores and @";
-  throw new FramesError("usage", `Cannot name a key ${JSON.stringify(name)}: use ${rule}`);
+  throw usageError(`Cannot name a key ${JSON.stringify(name)}: use ${rule}`);
 }
 
 /** Prints only the key to standard output, so that it can be piped to another machine. */
@@ -103,11 +96,11 @@ function createKey(
   const streams = args.text("streams") ?? "*";
   if (!isRole(role)) {
     const message = `expected send, receive or both, current value is ${JSON.stringify(role)}`;
-    throw new FramesError("usage", `Cannot read ${args.label("role")}: ${message}`);
+    throw usageError(`Cannot read ${args.label("role")}: ${message}`);
   }
   if (!isStreamPattern(streams)) {
     const message = "write a pattern without spaces and #, such as 'site-*'";
-    throw new FramesError("usage", `Cannot read ${args.label("streams")}: ${message}`);
+    throw usageError(`Cannot read ${args.label("streams")}: ${message}`);
   }
   const key = generateKey();
   addKey(path, { name, key, role, streams }, false);

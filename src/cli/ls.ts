@@ -1,6 +1,6 @@
 /** `frames ls`: lists the streams and sources of a store. */
 import { parseBucketLocation, isBucketLocation } from "../store/bucket/location.ts";
-import { FramesError } from "../errors.ts";
+import { FramesError, usageError } from "../errors.ts";
 import { resolve } from "node:path";
 import { BucketSnapshot } from "../store/bucket/bucket-snapshot.ts";
 import { type SourceSummary, listSources } from "../store/journal/source-list.ts";
@@ -35,13 +35,10 @@ function listStore(
 ): number {
   const [stream, ...rest] = args.positionals;
   if (rest.length > 0)
-    throw new FramesError("usage", `Cannot list more than one stream: write frames ls ${stream}`);
+    throw usageError(`Cannot list more than one stream: write frames ls ${stream}`);
   const showsGaps = args.isOn("gaps");
   if (showsGaps && stream === undefined) {
-    throw new FramesError(
-      "usage",
-      "Cannot show gaps without a stream: write frames ls STREAM --gaps",
-    );
+    throw usageError("Cannot show gaps without a stream: write frames ls STREAM --gaps");
   }
   const summaries = listSources(directory, stream);
   if (stream !== undefined && summaries.length === 0) {

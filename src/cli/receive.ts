@@ -3,7 +3,7 @@ import { statSync } from "node:fs";
 import { resolve } from "node:path";
 import { defined } from "../common/defined.ts";
 import { isTerminal } from "../common/is-terminal.ts";
-import { FramesError } from "../errors.ts";
+import { usageError } from "../errors.ts";
 import { parseAddress } from "../net/address.ts";
 import {
   receive,
@@ -40,20 +40,15 @@ export async function receiveCommand(
   const isFile = isRecording || isFilePath(destination, isVideoPath(destination));
   const json = args.isOn("json");
   if (isToStdout && json) {
-    throw new FramesError(
-      "usage",
-      "Cannot write both frames and --json to standard output: leave one out",
-    );
+    throw usageError("Cannot write both frames and --json to standard output: leave one out");
   }
   if (!isToStdout && args.isOn("multipart")) {
-    throw new FramesError(
-      "usage",
+    throw usageError(
       "Cannot use --multipart without a pipe: write frames receive STREAM --multipart -",
     );
   }
   if (isToStdout && isTerminal(1)) {
-    throw new FramesError(
-      "usage",
+    throw usageError(
       "Cannot write frames to a terminal: they are binary; add > FILE or | PROGRAM, or write frames receive STREAM DIR",
     );
   }
@@ -95,20 +90,15 @@ export async function receiveCommand(
 function parsePositionals(args: Arguments): { stream: string; destination: string } {
   const [stream, destination, ...rest] = args.positionals;
   if (stream === undefined) {
-    throw new FramesError(
-      "usage",
-      "Cannot receive: no stream given; write frames receive STREAM [DIR]",
-    );
+    throw usageError("Cannot receive: no stream given; write frames receive STREAM [DIR]");
   }
   if ([stream, ...args.list("source")].some(containsSecret)) {
-    throw new FramesError(
-      "usage",
+    throw usageError(
       "Cannot receive under a name that holds a password or key: name the stream and its sources",
     );
   }
   if (rest.length > 0) {
-    throw new FramesError(
-      "usage",
+    throw usageError(
       `Cannot receive into ${rest[0]} too: write one directory, as in frames receive STREAM DIR`,
     );
   }
@@ -125,8 +115,7 @@ function segmentOf(args: Arguments, isRecording: boolean): Pick<ReceiveDestinati
   if (text === undefined) return {};
   const label = args.label("segment");
   if (!isRecording) {
-    throw new FramesError(
-      "usage",
+    throw usageError(
       `Cannot use ${label} without an MCAP file: write frames receive STREAM FILE.mcap, or leave it out`,
     );
   }
@@ -139,14 +128,13 @@ function receiveOptionsOf(args: Arguments): ReceiveOptions {
   const sources = args.list("source");
   const invalid = sources.find((source) => source.includes("="));
   if (invalid !== undefined) {
-    throw new FramesError(
-      "usage",
+    throw usageError(
       `Cannot read --source ${invalid}: expected only a name, as in --source ${invalid.split("=")[0]}`,
     );
   }
   const first = args.integer("first");
   if (first === 0)
-    throw new FramesError("usage", "Cannot receive the first 0 frames: expected --first 1 or more");
+    throw usageError("Cannot receive the first 0 frames: expected --first 1 or more");
   const now = Date.now();
   return {
     ...keyOptions(args),

@@ -2,7 +2,7 @@
 import { existsSync, lstatSync } from "node:fs";
 import { articleWarning, checkArticleOptions, sendArticlePlan } from "../client/article/send.ts";
 import { defined } from "../common/defined.ts";
-import { errors, FramesError } from "../errors.ts";
+import { errors, FramesError, usageError } from "../errors.ts";
 import type { ConflictPolicy } from "../frame.ts";
 import { parseAddress } from "../net/address.ts";
 import { plan } from "../client/plan/plan.ts";
@@ -63,7 +63,7 @@ export async function sendCommand(
 function checkPaths(args: Arguments): void {
   const paths = args.positionals;
   if (paths.length === 0 && !args.list("source").some((text) => text.includes("="))) {
-    throw new FramesError("usage", "Cannot send: no directory given; write frames send DIR");
+    throw usageError("Cannot send: no directory given; write frames send DIR");
   }
   for (const path of paths) {
     // A common mistake is to name the server as in rsync: `frames send DIR HOST:`.
@@ -80,8 +80,7 @@ function checkPaths(args: Arguments): void {
 function sendOptionsOf(args: Arguments): SendOptions {
   const maxBytesPerSecond = args.size("bwlimit");
   if (maxBytesPerSecond === 0)
-    throw new FramesError(
-      "usage",
+    throw usageError(
       `Cannot send with ${args.label("bwlimit")} 0: write a rate such as 5M, or leave it out`,
     );
   return {
@@ -125,8 +124,7 @@ function sinceOf(args: Arguments): bigint | undefined {
   const text = args.text("since");
   if (text === undefined) return undefined;
   if (!args.isOn("watch")) {
-    throw new FramesError(
-      "usage",
+    throw usageError(
       `Cannot use ${args.label("since")} without --watch: add --watch, or leave it out`,
     );
   }
@@ -137,8 +135,7 @@ function sinceOf(args: Arguments): bigint | undefined {
 function conflictPolicy(args: Arguments): ConflictPolicy | undefined {
   const text = args.text("on-conflict");
   if (text === undefined || text === "fail" || text === "skip" || text === "replace") return text;
-  throw new FramesError(
-    "usage",
+  throw usageError(
     `Cannot read ${args.label("on-conflict")}: expected fail, skip or replace, current value is ${JSON.stringify(text)}`,
   );
 }

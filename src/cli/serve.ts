@@ -1,7 +1,7 @@
 /** `frames serve`: runs a server, and prints its events. */
 import { isAnyAddress } from "../common/any-address.ts";
 import { defined } from "../common/defined.ts";
-import { FramesError } from "../errors.ts";
+import { FramesError, usageError } from "../errors.ts";
 import { formatAddress, isLoopback, parseAddress, reachableHosts } from "../net/address.ts";
 import { printable } from "../safe-text.ts";
 import type { ServeEvent, StoredEvent } from "../server/serve-event.ts";
@@ -37,8 +37,7 @@ export async function serveCommand(
 ): Promise<number> {
   const [directory = "received", ...rest] = args.positionals;
   if (rest.length > 0) {
-    throw new FramesError(
-      "usage",
+    throw usageError(
       `Cannot serve ${rest[0]} too: a server has one directory; start another frames serve for it`,
     );
   }
@@ -153,7 +152,7 @@ function checkLog(args: Arguments): void {
   const log = args.text("log");
   if (log === undefined || log === "text" || log === "json") return;
   const message = `expected text or json, current value is ${JSON.stringify(log)}`;
-  throw new FramesError("usage", `Cannot read ${args.label("log")}: ${message}`);
+  throw usageError(`Cannot read ${args.label("log")}: ${message}`);
 }
 
 function levelOf(event: ServeEvent): LogLevel {
@@ -251,8 +250,7 @@ function tlsOptions(args: Arguments): Pick<ServeOptions, "tls"> {
   const key = args.text("tls-key");
   if (certificate === undefined && key === undefined) return {};
   if (certificate === undefined || key === undefined) {
-    throw new FramesError(
-      "usage",
+    throw usageError(
       `Cannot serve with --tls-${certificate === undefined ? "key" : "cert"} alone: add --tls-${certificate === undefined ? "cert" : "key"} FILE`,
     );
   }

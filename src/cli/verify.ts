@@ -1,6 +1,6 @@
 /** `frames verify`: checks the frames of a store against its journal. */
 import { parseBucketLocation, isBucketLocation } from "../store/bucket/location.ts";
-import { errors, FramesError } from "../errors.ts";
+import { errors, usageError } from "../errors.ts";
 import { monotonicNow } from "../common/clock.ts";
 import { noProgress } from "../protocol/progress.ts";
 import {
@@ -25,8 +25,7 @@ import { formatBytes, formatCount } from "./args/units.ts";
 export async function verifyCommand(args: Arguments, terminal: Terminal): Promise<number> {
   const [directory = "received", ...rest] = args.positionals;
   if (rest.length > 0) {
-    throw new FramesError(
-      "usage",
+    throw usageError(
       `Cannot verify ${rest[0]} too: write one directory, as in frames verify ${directory}`,
     );
   }
@@ -60,11 +59,11 @@ function verifyStore(location: string, options: VerifyOptions): Promise<Verifica
   const { repair, accept, ...bucketOptions } = options;
   if (accept === true) {
     const hint = "only the journal of a store in a directory can record it; leave --accept out";
-    throw new FramesError("usage", `Cannot accept the losses of a bucket: ${hint}`);
+    throw usageError(`Cannot accept the losses of a bucket: ${hint}`);
   }
   if (repair === true) {
     const hint = "delete the damaged objects, and send them again";
-    throw new FramesError("usage", `Cannot repair a bucket: ${hint}`);
+    throw usageError(`Cannot repair a bucket: ${hint}`);
   }
   return verifyBucket(parseBucketLocation(location, process.env), bucketOptions);
 }

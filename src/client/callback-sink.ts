@@ -1,5 +1,5 @@
 /** Receive target that passes frames to a callback, one at a time and each only once. */
-import { FramesError } from "../errors.ts";
+import { usageError } from "../errors.ts";
 import { repeatedFrame, RepeatFilter } from "./repeat-filter.ts";
 import type {
   FrameDescription,
@@ -106,8 +106,7 @@ export class CallbackSink implements ReceiveTarget {
     const output = this.#singleOutput;
     if (output === undefined || other === undefined) return;
     const hint = output === "pipe" ? ", or add --multipart" : "";
-    throw new FramesError(
-      "usage",
+    throw usageError(
       `Cannot write ${first} and ${other} to one ${output}: choose one with --source NAME${hint}`,
     );
   }

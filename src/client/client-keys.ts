@@ -1,7 +1,7 @@
 /** Chooses the keys that a client proves to a server. */
 import type { ClientKeys } from "./reconnect.ts";
 import { Key } from "../auth/key.ts";
-import { FramesError } from "../errors.ts";
+import { FramesError, usageError } from "../errors.ts";
 import { defaultKeyFile, readKeys } from "../keys/key-file.ts";
 import { type Address, formatAddress, isLoopback } from "../net/address.ts";
 import { resolveHost } from "../net/connect.ts";
@@ -49,7 +49,7 @@ export function clientKeys(
 ): ClientKeys {
   const hasKey = key !== undefined || keyFile !== undefined;
   if (hasKey && insecure) {
-    throw new FramesError("usage", `Cannot ${role} with both a key and --insecure: leave one out`);
+    throw usageError(`Cannot ${role} with both a key and --insecure: leave one out`);
   }
   if (insecure) return { use: "never", keys: () => [] };
   if (key !== undefined) {

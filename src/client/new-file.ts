@@ -1,6 +1,6 @@
 /** Files that are written as `PATH.part` and get their name when they are complete. */
 import { constants, linkSync, lstatSync, openSync, renameSync, rmSync, unlinkSync } from "node:fs";
-import { FramesError, systemCode, systemSentence } from "../errors.ts";
+import { FramesError, systemCode, systemSentence, usageError } from "../errors.ts";
 
 /** Creates a file that must not exist. */
 const createFlags = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL;
@@ -64,10 +64,7 @@ export function checkIsFree(path: string): void {
 }
 
 function takenError(path: string): FramesError {
-  return new FramesError(
-    "usage",
-    `Cannot write ${path}: it exists; choose another name, or remove it`,
-  );
+  return usageError(`Cannot write ${path}: it exists; choose another name, or remove it`);
 }
 
 /**

@@ -1,6 +1,6 @@
 /** Writes the frames of one video source into an MP4 or Matroska file, through ffmpeg. */
 import { closeSync, existsSync } from "node:fs";
-import { FramesError } from "../errors.ts";
+import { FramesError, usageError } from "../errors.ts";
 import { feedFfmpeg, findProgram } from "../source/media/ffmpeg.ts";
 import { DecodableFilter } from "../video/decodable.ts";
 import { matroskaHead, matroskaPictureHead, matroskaTickNs } from "../video/matroska.ts";
@@ -136,8 +136,7 @@ export class VideoFile {
   }
 
   #unfit({ name, source }: ReceivedFrame, what: string): FramesError {
-    return new FramesError(
-      "usage",
+    return usageError(
       `Cannot write ${this.#path}: the frame ${JSON.stringify(name)} of ${source} is ${what}; receive the stream into a directory`,
     );
   }

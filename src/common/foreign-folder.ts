@@ -4,7 +4,7 @@
  */
 import { lstatSync, realpathSync, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
-import { FramesError } from "../errors.ts";
+import { usageError } from "../errors.ts";
 
 /** Mode bit of a folder in which all users can create files. */
 const writableByAll = 0o002;
@@ -35,7 +35,7 @@ export function checkNotForeign(path: string, what: string, hint: string): void 
   const foreign = foreignPart(resolve(path));
   if (foreign === undefined) return;
   const reason = `${foreign} belongs to another user, who may have put links into it`;
-  throw new FramesError("usage", `${what}: ${reason}; ${hint}`);
+  throw usageError(`${what}: ${reason}; ${hint}`);
 }
 
 /** Returns the part of a path that another user owns and may have created in its parent. */

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { createPrivateKey, generateKeyPairSync, randomBytes, X509Certificate } from "node:crypto";
 import { join } from "node:path";
 import { type Certificate, makeCertificate } from "../auth/certificate.ts";
-import { asFramesError, FramesError } from "../errors.ts";
+import { asFramesError, FramesError, usageError } from "../errors.ts";
 import { configurationFolder, readSecret, updateSecret } from "./secret-file.ts";
 
 /**
@@ -64,8 +64,7 @@ export function readCertificate(certificatePath: string, keyPath: string): Certi
   }
   const pair = { certificate, key };
   if (isMatchingPair(pair)) return pair;
-  throw new FramesError(
-    "usage",
+  throw usageError(
     `Cannot use ${certificatePath} and ${keyPath}: they are not a PEM certificate and its private key`,
   );
 }

@@ -2,7 +2,7 @@
 import { statSync } from "node:fs";
 import { join } from "node:path";
 import { formatKey, Key, keyLengthBytes, type KeyEntry, parseKeys } from "../auth/key.ts";
-import { FramesError } from "../errors.ts";
+import { FramesError, usageError } from "../errors.ts";
 import { configurationFolder, readSecret, updateSecret } from "./secret-file.ts";
 
 /** Generates a random key. */
@@ -61,7 +61,7 @@ function withKey(
   if (parseKeys(text, path).some(({ name }) => name === entry.name)) {
     const hint = `run frames key remove ${entry.name}, or choose another name`;
     const message = `Cannot add the key ${entry.name}: ${path} has a key of that name; ${hint}`;
-    throw new FramesError("usage", message);
+    throw usageError(message);
   }
   const line = formatKey(entry);
   const existing = text === "" || text.endsWith("\n") ? text : `${text}\n`;
@@ -81,8 +81,7 @@ export function removeKey(path: string, name: string): void {
 /** @throws {FramesError} `usage` if the text has no key of this name */
 function withoutKey(text: string, path: string, name: string): string {
   if (!parseKeys(text, path).some((entry) => entry.name === name)) {
-    throw new FramesError(
-      "usage",
+    throw usageError(
       `Cannot remove the key ${name}: ${path} has no such key; frames key list shows all`,
     );
   }

@@ -19,7 +19,7 @@ import { restrictToOwner, isReadableByOthers } from "./windows-acl.ts";
 import { checkNotForeign } from "../common/foreign-folder.ts";
 import { FileLock } from "../common/file-lock.ts";
 import { replaceFile } from "../common/replace-file.ts";
-import { asFramesError, FramesError, systemCode } from "../errors.ts";
+import { asFramesError, FramesError, systemCode, usageError } from "../errors.ts";
 
 /**
  * Returns the configuration folder of the user, by the XDG base directories or Windows' APPDATA. A
@@ -42,13 +42,9 @@ function homeFolder(): string {
     return homedir();
   } catch (cause) {
     const hint = "set HOME, or name the key file with --key-file";
-    throw new FramesError(
-      "usage",
-      `Cannot find the keys: this user has no home directory; ${hint}`,
-      {
-        cause,
-      },
-    );
+    throw usageError(`Cannot find the keys: this user has no home directory; ${hint}`, {
+      cause,
+    });
   }
 }
 
@@ -96,7 +92,7 @@ export function readSecret(
       if (isWindows ? isReadableByOthers(path) : (mode & forbidden) !== 0) {
         const command = `icacls "${path}" /inheritance:r /grant:r "%USERNAME%:F"`;
         const hint = isWindows ? command : `chmod 600 ${path}`;
-        throw new FramesError("usage", `Cannot use ${path}: other users can read it; run ${hint}`);
+        throw usageError(`Cannot use ${path}: other users can read it; run ${hint}`);
       }
       return { text: readFileSync(file, "utf8"), version: `${mtimeMs} ${size} ${ino}` };
     } finally {

@@ -6,7 +6,7 @@ import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { FramesError } from "../errors.ts";
+import { usageError } from "../errors.ts";
 
 /**
  * System, administrators and owner, to whom an ACL cannot deny access ([MS-DTYP] 2.5.1.1, SID
@@ -53,10 +53,7 @@ function currentUserSid(): string {
   const output = runSystemTool("whoami", "/user", "/fo", "csv", "/nh");
   const sid = /S-1-[\d-]+/.exec(output)?.[0];
   if (sid === undefined)
-    throw new FramesError(
-      "usage",
-      "Cannot read the current user: whoami printed no security identifier",
-    );
+    throw usageError("Cannot read the current user: whoami printed no security identifier");
   return sid;
 }
 
@@ -70,11 +67,7 @@ function runSystemTool(command: string, ...args: string[]): string {
   const path = join(process.env["SystemRoot"] ?? "C:\\Windows", "System32", `${command}.exe`);
   const { status, stdout, error } = spawnSync(path, args, { encoding: "utf8", windowsHide: true });
   if (status === 0) return stdout;
-  throw new FramesError(
-    "usage",
-    `Cannot read or set the permissions: ${command} ${args[0]} failed`,
-    {
-      cause: error,
-    },
-  );
+  throw usageError(`Cannot read or set the permissions: ${command} ${args[0]} failed`, {
+    cause: error,
+  });
 }

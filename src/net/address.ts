@@ -1,7 +1,7 @@
 /** Parses and formats network addresses. */
 import { type NetworkInterfaceInfo, networkInterfaces } from "node:os";
 import { isAnyAddress, isAnyIPv4 } from "../common/any-address.ts";
-import { FramesError } from "../errors.ts";
+import { usageError } from "../errors.ts";
 
 /** Default port of FRAMES/1. */
 export const defaultPort = 9726;
@@ -50,8 +50,7 @@ export function parseAddress(text: string, label: string, fallbackPort = default
     !(number <= 65_535)
   ) {
     const hint = isPortOnly && Number(text) <= 65_535 ? `; a port alone is written :${text}` : "";
-    throw new FramesError(
-      "usage",
+    throw usageError(
       `Cannot read ${label}: expected HOST or HOST:PORT with a port up to 65535, current value is ${JSON.stringify(text)}${hint}`,
     );
   }

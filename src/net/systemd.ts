@@ -6,7 +6,7 @@
  */
 import { ptr } from "bun:ffi";
 import { libraryNames, openCLibrary } from "../common/c-library.ts";
-import { FramesError, systemSentence } from "../errors.ts";
+import { FramesError, systemSentence, usageError } from "../errors.ts";
 import { printable, redact } from "../safe-text.ts";
 import type { Address } from "./address.ts";
 
@@ -37,7 +37,7 @@ function openLibrary() {
   const library = openCLibrary(symbols);
   if (library !== undefined) return library;
   const names = libraryNames().join(" or ");
-  throw new FramesError("usage", `Cannot notify systemd: found no ${names}`);
+  throw usageError(`Cannot notify systemd: found no ${names}`);
 }
 
 /** Time limit in milliseconds for sending a message while the receiver's queue is full. */
@@ -69,7 +69,7 @@ export class SystemdNotifier {
       return notifier;
     } catch (error) {
       const why = `Cannot notify systemd at ${path}: ${systemSentence(error)}`;
-      onFailure(new FramesError("usage", why, { cause: error }));
+      onFailure(usageError(why, { cause: error }));
       return undefined;
     }
   }
@@ -78,7 +78,7 @@ export class SystemdNotifier {
     // An abstract name begins with a zero byte.
     const name = Buffer.from(path.startsWith("@") ? `\0${path.slice(1)}` : path);
     if (!/^[/@]/.test(path) || name.length > 107) {
-      throw new FramesError("usage", "NOTIFY_SOCKET is not a path or an abstract name");
+      throw usageError("NOTIFY_SOCKET is not a path or an abstract name");
     }
     this.#onFailure = onFailure;
     this.#address = Buffer.concat([Buffer.from([linux.unixFamily, 0]), name]);
@@ -129,9 +129,7 @@ export class SystemdNotifier {
     );
     if (Number(sent) === message.length || this.#hasFailed) return;
     this.#hasFailed = true;
-    this.#onFailure(
-      new FramesError("usage", "Cannot notify systemd: NOTIFY_SOCKET does not accept messages"),
-    );
+    this.#onFailure(usageError("Cannot notify systemd: NOTIFY_SOCKET does not accept messages"));
   }
 }
 
@@ -155,7 +153,7 @@ export function passedSocket({ LISTEN_PID, LISTEN_FDS }: Environment): number | 
   if (Number(LISTEN_PID) !== process.pid || !(Number(LISTEN_FDS) > 0)) return undefined;
   if (Number(LISTEN_FDS) === 1) return firstPassedDescriptor;
   const hint = "expected one, for --listen; write one ListenStream= in the .socket unit";
-  throw new FramesError("usage", `Cannot serve on ${LISTEN_FDS} sockets of systemd: ${hint}`);
+  throw usageError(`Cannot serve on ${LISTEN_FDS} sockets of systemd: ${hint}`);
 }
 
 /**
@@ -181,8 +179,7 @@ export function socketAddress(descriptor: number): Address {
     const host = hostname.slice(1, -1);
     return { host: host === "::" ? "" : host, port };
   }
-  throw new FramesError(
-    "usage",
+  throw usageError(
     `Cannot serve on descriptor ${descriptor}: it is not a TCP socket; in the .socket unit write ListenStream=PORT`,
   );
 }

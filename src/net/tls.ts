@@ -2,7 +2,7 @@
 import type { Socket, TLSOptions } from "bun";
 import { type Certificate } from "../auth/certificate.ts";
 import { channelBinding } from "../auth/key-proof.ts";
-import { FramesError } from "../errors.ts";
+import { FramesError, usageError } from "../errors.ts";
 
 /** OpenSSL's number of TLS 1.3. Bun accepts no name here. */
 const tls13 = 0x0304;
@@ -15,10 +15,7 @@ const tls13 = 0x0304;
  */
 export function serverTls({ key, certificate }: Certificate): TLSOptions {
   if (!key.includes("PRIVATE KEY-----") || !certificate.includes("BEGIN CERTIFICATE-----")) {
-    throw new FramesError(
-      "usage",
-      "Cannot serve with TLS: --tls-cert and --tls-key must be PEM files",
-    );
+    throw usageError("Cannot serve with TLS: --tls-cert and --tls-key must be PEM files");
   }
   return { key, cert: certificate, minVersion: tls13 } as TLSOptions;
 }

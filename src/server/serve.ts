@@ -1,7 +1,7 @@
 /** Starts a server: the library's `serve` and its options. */
 import type { Certificate } from "../auth/certificate.ts";
 import { parseBucketLocation, isBucketLocation } from "../store/bucket/location.ts";
-import { FramesError } from "../errors.ts";
+import { FramesError, usageError } from "../errors.ts";
 import { loadOrCreateCertificate, readCertificate } from "../keys/certificate-file.ts";
 import { createFirstKey, defaultKeyFile, KeyRing } from "../keys/key-file.ts";
 import { type Address, isLoopback, parseAddress } from "../net/address.ts";
@@ -99,20 +99,15 @@ export async function serve(directory: string, options: ServeOptions = {}): Prom
   const address = listenAddress(options);
   const { maxFrame = defaultMaxFrame, timeout: timeoutMs = defaultTimeout } = options;
   if (!Number.isSafeInteger(maxFrame) || maxFrame < 1) {
-    throw new FramesError(
-      "usage",
+    throw usageError(
       `Cannot serve with --max-frame ${maxFrame}: expected 1 byte or more, such as 64M`,
     );
   }
   if (!(timeoutMs > 0))
-    throw new FramesError(
-      "usage",
-      `Cannot serve with a timeout of ${timeoutMs} ms: expected more than 0`,
-    );
+    throw usageError(`Cannot serve with a timeout of ${timeoutMs} ms: expected more than 0`);
   const { durable = false, reserve, keep, onEvent = () => {} } = options;
   if (keep !== undefined && !(limitAmount(keep) > 0 && limitAmount(keep) < Infinity)) {
-    throw new FramesError(
-      "usage",
+    throw usageError(
       `Cannot serve with a limit of ${limitAmount(keep)} for --keep: expected more than 0`,
     );
   }
@@ -171,7 +166,7 @@ async function openBucket(location: string, options: ServeOptions): Promise<Buck
   ] as const;
   for (const [flag, isGiven, why] of unsupported) {
     if (!isGiven) continue;
-    throw new FramesError("usage", `Cannot serve a bucket with --${flag}: ${why}`);
+    throw usageError(`Cannot serve a bucket with --${flag}: ${why}`);
   }
   return BucketStore.open(parseBucketLocation(location, process.env), { clock: Date.now });
 }
@@ -181,7 +176,7 @@ function listenAddress({ listen, descriptor }: ServeOptions): ListenAddress {
   if (descriptor === undefined) return parseAddress(listen ?? defaultListen, "--listen");
   if (listen !== undefined) {
     const why = "systemd passed a socket that listens already; leave --listen out";
-    throw new FramesError("usage", `Cannot use --listen ${listen}: ${why}`);
+    throw usageError(`Cannot use --listen ${listen}: ${why}`);
   }
   return { ...socketAddress(descriptor), descriptor };
 }
@@ -200,7 +195,7 @@ export function requiresKeys(options: ServeOptions): boolean {
   const { host } = listenAddress(options);
   const isGiven = keyFile !== undefined || key !== undefined;
   if (isGiven && insecure) {
-    throw new FramesError("usage", "Cannot serve with both a key and --insecure: leave one out");
+    throw usageError("Cannot serve with both a key and --insecure: leave one out");
   }
   return isGiven || (!isLoopback(host) && !insecure);
 }
@@ -227,16 +222,15 @@ export function requiresHttpKeys(options: ServeOptions): boolean {
 function articleAddress({ article, articleInsecure = false }: ServeOptions): Address | undefined {
   if (article === undefined) {
     if (!articleInsecure) return undefined;
-    throw new FramesError("usage", "Cannot use --article-insecure alone: add --article HOST:PORT");
+    throw usageError("Cannot use --article-insecure alone: add --article HOST:PORT");
   }
   const address = parseAddress(article, "--article");
   if (!/:\d+$/.test(article)) {
     const message = `expected HOST:PORT, current value is ${JSON.stringify(article)}`;
-    throw new FramesError("usage", `Cannot read --article: ${message}`);
+    throw usageError(`Cannot read --article: ${message}`);
   }
   if (articleInsecure || isLoopback(address.host)) return address;
-  throw new FramesError(
-    "usage",
+  throw usageError(
     `Cannot serve the article's dialect at ${article}: it has no keys, so every client could send; add --article-insecure to allow that`,
   );
 }

@@ -1,5 +1,5 @@
 /** Settings given once for all sources, or as `SOURCE=VALUE` for one. */
-import { FramesError } from "../errors.ts";
+import { usageError } from "../errors.ts";
 
 /** One value for all sources, or a list that may contain `SOURCE=VALUE` entries. */
 export type PerSource = string | readonly string[];
@@ -34,8 +34,7 @@ export function checkSourceNames(
   for (const text of typeof values === "string" ? [values] : (values ?? [])) {
     const at = text.lastIndexOf("=");
     if (at < 0 || sources.includes(text.slice(0, at))) continue;
-    throw new FramesError(
-      "usage",
+    throw usageError(
       `Cannot read ${option}: no source is named ${text.slice(0, at)}; choose from ${sources.join(", ")}`,
     );
   }
@@ -49,8 +48,7 @@ export function parsePolicy(text: string): QueuePolicy {
   if (text.startsWith("latest") && (count !== undefined || text === "latest") && latest >= 1) {
     return { latest };
   }
-  throw new FramesError(
-    "usage",
+  throw usageError(
     `Cannot read --policy: expected block, latest or latest:N, current value is ${JSON.stringify(text)}`,
   );
 }
@@ -72,8 +70,7 @@ export function checkValues(values: PerSource | undefined, parse: (text: string)
 export function parseQuality(text: string): number {
   const quality = /^\d{1,2}$/.test(text) ? Number(text) : NaN;
   if (quality >= 2 && quality <= 31) return quality;
-  throw new FramesError(
-    "usage",
+  throw usageError(
     `Cannot read --quality: expected a number from 2 (best) to 31, current value is ${JSON.stringify(text)}`,
   );
 }
@@ -82,8 +79,7 @@ export function parseQuality(text: string): number {
 export function parseRate(text: string): number {
   const rate = /^\d+(?:\.\d+)?$/.test(text) ? Number(text) : NaN;
   if (rate > 0 && rate <= 100_000) return rate;
-  throw new FramesError(
-    "usage",
+  throw usageError(
     `Cannot read --fps: expected frames a second such as 10, current value is ${JSON.stringify(text)}`,
   );
 }
@@ -91,8 +87,7 @@ export function parseRate(text: string): number {
 /** @throws {FramesError} `usage` */
 export function parseConversion(text: string): "jpeg" | "png" {
   if (text === "jpeg" || text === "png") return text;
-  throw new FramesError(
-    "usage",
+  throw usageError(
     `Cannot read --convert: expected jpeg or png, current value is ${JSON.stringify(text)}`,
   );
 }

@@ -1,6 +1,6 @@
 /** Parses a command's arguments and environment according to the table of flags. */
 import { parseArgs } from "node:util";
-import { FramesError } from "../../errors.ts";
+import { FramesError, usageError } from "../../errors.ts";
 import { environmentName, type Flag, flagsOf } from "./flags.ts";
 import { containsSecret } from "../../safe-text.ts";
 import { parseSeconds, parseSize } from "./units.ts";
@@ -59,8 +59,7 @@ export class Arguments {
     const text = this.text(name);
     if (text === undefined || /^\d{1,9}$/.test(text))
       return text === undefined ? text : Number(text);
-    throw new FramesError(
-      "usage",
+    throw usageError(
       `Cannot read ${this.label(name)}: expected a whole number such as 10, current value is ${JSON.stringify(text)}`,
     );
   }
@@ -115,11 +114,10 @@ export function parseArguments(
         flag.kind === "switch"
           ? `it takes no value; write ${token.rawName} alone`
           : `it takes a value; write ${token.rawName} ${flag.value}`;
-      throw new FramesError("usage", `Cannot read ${token.rawName}: ${wanted}`);
+      throw usageError(`Cannot read ${token.rawName}: ${wanted}`);
     }
     if (value !== undefined && token.inlineValue === false && /^-./.test(value)) {
-      throw new FramesError(
-        "usage",
+      throw usageError(
         `Cannot read ${token.rawName}: it takes a value; write ${token.rawName} ${flag.value}, or ${token.rawName}=${value} if that is ${value}`,
       );
     }
@@ -137,7 +135,7 @@ export function parseArguments(
   for (const { name, value } of known) {
     if (pathFlags.has(name) || !parsed.list(name).some(containsSecret)) continue;
     const hint = `expected ${value}, current value holds a password or key`;
-    throw new FramesError("usage", `Cannot read ${parsed.label(name)}: ${hint}`);
+    throw usageError(`Cannot read ${parsed.label(name)}: ${hint}`);
   }
   return parsed;
 }
@@ -153,8 +151,7 @@ const pathFlags = new Set([
 function parseSwitch(value: string, name: string): boolean {
   if (/^(?:1|true|yes|on)$/i.test(value)) return true;
   if (/^(?:0|false|no|off)$/i.test(value)) return false;
-  throw new FramesError(
-    "usage",
+  throw usageError(
     `Cannot read ${name}: expected 1 or 0, current value is ${JSON.stringify(value)}`,
   );
 }
@@ -167,7 +164,7 @@ function unknownFlag(flag: string, known: readonly Flag[], command: string): Fra
   // Short flags get no suggestion, because any letter is close to any other.
   const near = flag.startsWith("--") ? nearest(flag, names) : undefined;
   const hint = near === undefined ? `see frames help ${command}` : `did you mean ${near}?`;
-  return new FramesError("usage", `Unknown flag ${flag}: ${hint}`);
+  return usageError(`Unknown flag ${flag}: ${hint}`);
 }
 
 /** Returns the candidate closest to `text`, or undefined if none is similar. */

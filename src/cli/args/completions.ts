@@ -1,5 +1,5 @@
 /** `frames completions SHELL`: generates shell completions from the table of flags. */
-import { FramesError } from "../../errors.ts";
+import { usageError } from "../../errors.ts";
 import { commands } from "./commands.ts";
 import { type Flag, flagsOf } from "./flags.ts";
 import { topicNames } from "./help.ts";
@@ -133,8 +133,7 @@ const shells: Record<string, () => string> = { bash, zsh, fish };
 export function completions(shell: string | undefined): string {
   const generate = shell !== undefined && Object.hasOwn(shells, shell) ? shells[shell] : undefined;
   if (generate !== undefined) return generate();
-  throw new FramesError(
-    "usage",
+  throw usageError(
     `Cannot print completions: expected bash, zsh or fish, as in frames completions bash; current value is ${JSON.stringify(shell ?? "")}`,
   );
 }

@@ -1,5 +1,5 @@
 /** `frames help`: help on commands, from the tables of commands and flags, and pages on topics. */
-import { FramesError } from "../../errors.ts";
+import { usageError } from "../../errors.ts";
 import { version } from "../../version.ts";
 import { findPage, pages } from "../help/pages.ts";
 import { type PageStyle, renderPage } from "../help/render.ts";
@@ -98,5 +98,5 @@ export function help(topic: string | undefined, style: PageStyle = plainStyle): 
   if (page !== undefined) return renderPage(page.text, style);
   const near = nearest(topic, [...commands.map(({ name }) => name), ...topicNames]);
   const hint = near === undefined ? "see frames help" : `did you mean ${near}?`;
-  throw new FramesError("usage", `No help on ${topic}: ${hint}`);
+  throw usageError(`No help on ${topic}: ${hint}`);
 }

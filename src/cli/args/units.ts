@@ -1,5 +1,5 @@
 /** Parses and formats sizes, times and counts for the user. */
-import { FramesError } from "../../errors.ts";
+import { usageError } from "../../errors.ts";
 
 const powers: Record<string, number> = { "": 0, k: 1, m: 2, g: 3, t: 4 };
 
@@ -14,8 +14,7 @@ export function parseSize(text: string, what: string): number {
   const match = /^(\d+(?:\.\d+)?)([kmgt]?)(?:i?b)?$/i.exec(text);
   const size = match ? Number(match[1]) * 1024 ** powers[match[2]!.toLowerCase()]! : NaN;
   if (!((size === 0 || size >= 1) && size <= Number.MAX_SAFE_INTEGER)) {
-    throw new FramesError(
-      "usage",
+    throw usageError(
       `Cannot read ${what}: expected a size such as 64M, current value is ${JSON.stringify(text)}`,
     );
   }
@@ -30,8 +29,7 @@ export function parseSize(text: string, what: string): number {
 export function parseSeconds(text: string, what: string): number {
   const seconds = /^\d+(?:\.\d+)?$/.test(text) ? Number(text) : NaN;
   if (!(seconds > 0 && seconds <= 86_400)) {
-    throw new FramesError(
-      "usage",
+    throw usageError(
       `Cannot read ${what}: expected seconds such as 30, up to 86400; current value is ${JSON.stringify(text)}`,
     );
   }
@@ -68,8 +66,7 @@ export function parseRetention(
     : /^[\d.]+m$/.test(text)
       ? `; for minutes write hours, for bytes write ${text.slice(0, -1)}M`
       : "";
-  throw new FramesError(
-    "usage",
+  throw usageError(
     `Cannot read ${what}: expected a time such as 7d or 12h, or a size such as 500G${hint}; current value is ${JSON.stringify(text)}`,
   );
 }
@@ -89,8 +86,7 @@ export function parseSegment(
   const isSize = /^[\d.]+(?:[KMGTkgt]i?[Bb]?|[Bb])$/.test(text);
   const bytes = isSize ? parseSize(text, what) : 0;
   if (bytes > 0) return { bytes };
-  throw new FramesError(
-    "usage",
+  throw usageError(
     `Cannot read ${what}: expected a time such as 10m or 1h, or a size such as 500M; current value is ${JSON.stringify(text)}`,
   );
 }
@@ -110,8 +106,7 @@ export function parseTime(text: string, what: string, now: number): number {
   const zone = /(?:Z|[+-]\d\d:?\d\d)$/.test(text) || text.length === 10 ? "" : "Z";
   const time = isDate ? Date.parse(text.replace(" ", "T") + zone) : NaN;
   if (!Number.isNaN(time)) return time;
-  throw new FramesError(
-    "usage",
+  throw usageError(
     `Cannot read ${what}: expected now, a time such as 2026-11-22T07:12:03Z, or how long ago, such as 2h; current value is ${JSON.stringify(text)}`,
   );
 }

@@ -1,5 +1,5 @@
 /** `frames bench`: measures what limits the rate, on this machine or on the way to a server. */
-import { FramesError } from "../../errors.ts";
+import { FramesError, usageError } from "../../errors.ts";
 import { parseAddress } from "../../net/address.ts";
 import { MachineBench, type Measurement, TempFolder, type Step } from "./machine.ts";
 import { linkFrameBytes, type LinkMeasurement, measureLink } from "./server.ts";
@@ -44,8 +44,7 @@ export async function benchCommand(
 ): Promise<number> {
   const [server, ...rest] = args.positionals;
   if (rest.length > 0) {
-    throw new FramesError(
-      "usage",
+    throw usageError(
       `Cannot measure ${rest[0]} too: write one server, as in frames bench ${server}`,
     );
   }

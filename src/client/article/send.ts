@@ -1,6 +1,6 @@
 /** Sends to the article's server in its protocol, for sites that migrate one end at a time. */
 import { ArticleSendConnection } from "./connection.ts";
-import { FramesError } from "../../errors.ts";
+import { FramesError, usageError } from "../../errors.ts";
 import { UndeliveredReport } from "../undelivered.ts";
 import { formatAddress, parseAddress } from "../../net/address.ts";
 import { plan } from "../plan/plan.ts";
@@ -62,8 +62,7 @@ export async function sendArticlePlan(
 ): Promise<SendSummary> {
   checkNames([stream, ...sources.map(({ name }) => name)]);
   if (streamNameAt !== undefined) {
-    throw new FramesError(
-      "usage",
+    throw usageError(
       `Cannot send to the stream ${stream} in the article's dialect: leave the % fields out of --stream`,
     );
   }
@@ -178,14 +177,13 @@ export function checkArticleOptions(options: SendOptions): void {
     ([name]) => options[name] !== undefined && options[name] !== false,
   );
   if (unsupported !== undefined) {
-    throw new FramesError(
-      "usage",
+    throw usageError(
       `Cannot use ${unsupported[1]} with --article: the article's dialect does not support it; leave it out`,
     );
   }
   if (options.to === undefined) {
     const message = "Cannot send with --article: no server given; add --to HOST:PORT";
-    throw new FramesError("usage", message);
+    throw usageError(message);
   }
 }
 
@@ -194,8 +192,5 @@ function checkNames(names: readonly string[]): void {
   const badName = names.find((name) => name.includes("|"));
   if (badName === undefined) return;
   const hint = "choose another with --stream or --source";
-  throw new FramesError(
-    "usage",
-    `Cannot send ${badName} in the article's dialect: the name contains |; ${hint}`,
-  );
+  throw usageError(`Cannot send ${badName} in the article's dialect: the name contains |; ${hint}`);
 }

@@ -1,5 +1,5 @@
 /** The table of the options that only some kinds of source can honour. */
-import { FramesError } from "../../errors.ts";
+import { FramesError, usageError } from "../../errors.ts";
 import type { PlanOptions } from "./options.ts";
 
 /** Kinds of source, with how messages name one and several. */
@@ -90,8 +90,7 @@ const picturesFlags = [
 export function checkFlags(inputs: readonly SourceInput[], options: PlanOptions): void {
   for (const { option, flag, needs, needsFlag } of dependentFlags) {
     if (valuesOf(options[option]).length > 0 && valuesOf(options[needs]).length === 0) {
-      throw new FramesError(
-        "usage",
+      throw usageError(
         `Cannot use ${flag} without ${needsFlag}: add ${needsFlag}, or leave it out`,
       );
     }
@@ -112,8 +111,7 @@ export function checkFlags(inputs: readonly SourceInput[], options: PlanOptions)
     if (isRefused) throw ruleError(rule, others[0]!);
   }
   if (options.multipart === true && valuesOf(options.raw).length > 0) {
-    throw new FramesError(
-      "usage",
+    throw usageError(
       "Cannot use --raw with --multipart: write X-Raw in the header of each frame; leave one out",
     );
   }
@@ -122,13 +120,12 @@ export function checkFlags(inputs: readonly SourceInput[], options: PlanOptions)
     const isGeneral = (value: unknown): boolean =>
       typeof value !== "string" || !value.includes("=");
     if (options.copyVideo !== true || !valuesOf(options[option]).some(isGeneral)) continue;
-    throw new FramesError(
-      "usage",
+    throw usageError(
       `Cannot use both --copy-video and ${flag}: ${flag} makes pictures; leave one out`,
     );
   }
   if (options.dryRun === true && options.watch === true) {
-    throw new FramesError("usage", "Cannot use both --dry-run and --watch: leave one out");
+    throw usageError("Cannot use both --dry-run and --watch: leave one out");
   }
 }
 
@@ -147,8 +144,7 @@ function ruleError({ flag, kinds }: FlagRule, { path, kind, shownAs }: SourceInp
   const allowed = kinds.map((one) => kindNames[one][1]);
   const last = allowed.pop()!;
   const list = allowed.length === 0 ? last : `${allowed.join(", ")} and ${last}`;
-  return new FramesError(
-    "usage",
+  return usageError(
     `Cannot use ${flag} with ${shownAs ?? path}: it is ${kindNames[kind][0]}, and ${flag} is for ${list}; leave ${flag} out`,
   );
 }

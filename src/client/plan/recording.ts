@@ -1,6 +1,6 @@
 /** Plans a session that sends the frames of an MCAP file. */
 import { basename, extname } from "node:path";
-import { FramesError } from "../../errors.ts";
+import { usageError } from "../../errors.ts";
 import type { CaptureDefaults } from "../../source/live/iterable-source.ts";
 import { type RecordedSource, Recording } from "../../source/recording/recording.ts";
 import { keepsNumbers, RecordingSource } from "../../source/recording/recording-source.ts";
@@ -34,8 +34,7 @@ export async function planRecording(
     await recording.scan();
     const recorded = recording.sources;
     if (name !== undefined && recorded.length > 1) {
-      throw new FramesError(
-        "usage",
+      throw usageError(
         `Cannot name the source ${name}: ${path} has ${recorded.length} sources; leave --source out`,
       );
     }

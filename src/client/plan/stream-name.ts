@@ -1,5 +1,5 @@
 /** Stream names with strftime fields (POSIX) in UTC, such as `cam3-%Y-%m-%d`. */
-import { FramesError } from "../../errors.ts";
+import { usageError } from "../../errors.ts";
 
 const formatters: Record<string, (date: Date) => string> = {
   Y: (date) => String(date.getUTCFullYear()),
@@ -32,8 +32,7 @@ export class StreamNameTemplate {
     );
     if (unknown !== undefined) {
       const known = Object.keys(formatters).map((field) => `%${field}`);
-      throw new FramesError(
-        "usage",
+      throw usageError(
         `Cannot use ${unknown[0]} in --stream: expected one of ${known.join(" ")}; write %% for a percent sign`,
       );
     }

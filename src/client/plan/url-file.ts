@@ -1,5 +1,5 @@
 /** Reads the URL of a camera from a file, so that its password is in no argument of a process. */
-import { FramesError } from "../../errors.ts";
+import { FramesError, usageError } from "../../errors.ts";
 import { readSecret } from "../../keys/secret-file.ts";
 import { parseInput } from "../../source/media/input.ts";
 
@@ -17,8 +17,7 @@ export function readUrlFile(path: string): string {
   const lines = secret.text.split(/\r?\n/).map((line) => line.trim());
   const [url = "", ...others] = lines.filter((line) => line !== "" && !line.startsWith("#"));
   if (others.length === 0 && parseInput(url)?.kind === "url") return url;
-  throw new FramesError(
-    "usage",
+  throw usageError(
     `Cannot use ${path}: expected one line with the URL of a camera, such as rtsp://camera/1`,
   );
 }

@@ -1,5 +1,5 @@
 /** `/api`: streams, frames, gaps, senders and problems as JSON. */
-import { FramesError } from "../../errors.ts";
+import { usageError } from "../../errors.ts";
 import type { FrameRecord, JournalPosition } from "../../store/journal/journal-reader.ts";
 import type { RunSlice } from "../../frame.ts";
 import type { SourceTotal } from "../../store/journal/source-totals.ts";
@@ -303,8 +303,4 @@ export function parseWholeNumber(text: string): number {
   if (!/^\d{1,15}$/.test(text))
     throw usageError(`Cannot read ${JSON.stringify(text.slice(0, 50))}: expected a number`);
   return Number(text);
-}
-
-function usageError(message: string): FramesError {
-  return new FramesError("usage", message);
 }

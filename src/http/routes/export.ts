@@ -1,6 +1,6 @@
 /** `export.mcap`: streams the frames of a stream as an MCAP file, in their order of arrival. */
 import { crc32 } from "../../common/checksum.ts";
-import { FramesError } from "../../errors.ts";
+import { FramesError, usageError } from "../../errors.ts";
 import { McapWriter } from "../../mcap/writer.ts";
 import type { FrameRecord, FrameSelection } from "../../store/journal/journal-reader.ts";
 import { binaryType } from "../../common/media-types.ts";
@@ -53,8 +53,7 @@ export async function handleExport(req: StreamRequest): Promise<Response> {
 function parseNanoseconds(text: string | null, name: string): bigint | undefined {
   if (text === null) return undefined;
   if (/^-?\d{1,19}$/.test(text)) return BigInt.asIntN(64, BigInt(text));
-  throw new FramesError(
-    "usage",
+  throw usageError(
     `Cannot read ?${name}=: expected nanoseconds since 1970, current value is ${JSON.stringify(text.slice(0, 50))}`,
   );
 }

@@ -1,5 +1,5 @@
 /** Routes a request by its path. */
-import { FramesError } from "../../errors.ts";
+import { FramesError, usageError } from "../../errors.ts";
 import type { FrameRecord } from "../../store/journal/journal-reader.ts";
 import { printable } from "../../safe-text.ts";
 import { notFound, errorResponse, textResponse } from "../responses.ts";
@@ -75,7 +75,7 @@ function parsePath(path: string): string[] {
   try {
     return path.slice(1).split("/").map(decodeURIComponent);
   } catch (cause) {
-    throw new FramesError("usage", "Cannot read the address: it is not percent-encoded", { cause });
+    throw usageError("Cannot read the address: it is not percent-encoded", { cause });
   }
 }
 

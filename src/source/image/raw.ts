@@ -2,7 +2,7 @@
  * Raw frames: computes their size from the pixel format, and parses shapes such as
  * `640x512:gray16le`.
  */
-import { FramesError } from "../../errors.ts";
+import { FramesError, usageError } from "../../errors.ts";
 import type { RawShape } from "../../frame.ts";
 import type { ImageParser } from "./image-parser.ts";
 
@@ -151,8 +151,7 @@ export function rawFrameBytes({ width, height, format }: RawShape): number {
 export function parseRawShape(text: string): RawShape {
   const match = /^(\d+)x(\d+):([a-z0-9_]+)$/i.exec(text);
   if (match === null) {
-    throw new FramesError(
-      "usage",
+    throw usageError(
       `Cannot read the shape of raw frames: expected WIDTHxHEIGHT:FORMAT such as 640x512:gray16le, current value is ${JSON.stringify(text)}`,
     );
   }
@@ -194,8 +193,7 @@ function checkDimensions(width: number, height: number, text: string): void {
   const isValidSide = (side: number): boolean =>
     Number.isInteger(side) && side >= 1 && side <= maxSide;
   if (isValidSide(width) && isValidSide(height)) return;
-  throw new FramesError(
-    "usage",
+  throw usageError(
     `Cannot read raw frames of this shape: expected sides from 1 to ${maxSide}, current value is ${JSON.stringify(text)}`,
   );
 }
@@ -210,10 +208,7 @@ function planesFor(format: string): readonly Plane[] {
   const hint = orderedNames.every((name) => planesByFormat.has(name))
     ? `write ${orderedNames.join(" or ")}, for the order of its bytes`
     : "write a name of ffmpeg, such as gray, gray16le, rgb24, bgr24, yuv420p, nv12, yuyv422 or bayer_rggb8";
-  throw new FramesError(
-    "usage",
-    `Cannot read raw frames of the format ${JSON.stringify(format)}: ${hint}`,
-  );
+  throw usageError(`Cannot read raw frames of the format ${JSON.stringify(format)}: ${hint}`);
 }
 
 /** Finds the end of raw frames, which all have the same size. */

@@ -16,7 +16,7 @@ import {
 import { join } from "node:path";
 import { checkNotForeign } from "../../common/foreign-folder.ts";
 import { replaceFile } from "../../common/replace-file.ts";
-import { FramesError, systemSentence } from "../../errors.ts";
+import { FramesError, systemSentence, usageError } from "../../errors.ts";
 import type { Frame, Loss } from "../../frame.ts";
 import { formatRawShape } from "../image/raw.ts";
 import { prepareSpoolStatements } from "./spool-rows.ts";
@@ -383,10 +383,7 @@ export function checkOwn(spool: string, path: string): void {
     const message = `${what}: ${systemSentence(error)}; choose another --spool`;
     throw new FramesError("missing", message, { cause: error });
   }
-  throw new FramesError(
-    "usage",
-    `${what}: ${path} is a link; delete it, or choose another --spool`,
-  );
+  throw usageError(`${what}: ${path} is a link; delete it, or choose another --spool`);
 }
 
 /** Removes a file if it exists. One that the disk cannot remove only wastes space. */

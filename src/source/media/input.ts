@@ -1,7 +1,7 @@
 /** Recognizes the command-line PATHs that ffmpeg reads, and makes the arguments for them. */
 import { realpathSync, type Stats, statSync } from "node:fs";
 import { extname } from "node:path";
-import { FramesError } from "../../errors.ts";
+import { usageError } from "../../errors.ts";
 
 /**
  * URL schemes, and the protocols that ffmpeg may use for each. The limit keeps a playlist from
@@ -100,8 +100,7 @@ function statPath(path: string): Stats | undefined {
 /** @throws {FramesError} `usage`, without the URL, because a part after a space may be a password */
 function checkUrl(url: string): void {
   if (!/[\s\p{Cc}]/u.test(url)) return;
-  throw new FramesError(
-    "usage",
+  throw usageError(
     "Cannot read the URL of a camera: it contains a space or a control character; write %20 for a space",
   );
 }
@@ -151,8 +150,7 @@ export function parseCameraMode(text: string): CameraMode {
     );
   const { size, format, rate } = match?.groups ?? {};
   if (size === undefined && format === undefined && rate === undefined) {
-    throw new FramesError(
-      "usage",
+    throw usageError(
       `Cannot read --camera: expected WIDTHxHEIGHT:FORMAT@RATE or a part of it, such as 640x512:gray16le@30, current value is ${JSON.stringify(text)}`,
     );
   }

@@ -1,5 +1,5 @@
 /** Chooses whether the frames of a video are copied or converted, and to which format. */
-import { FramesError } from "../../errors.ts";
+import { usageError } from "../../errors.ts";
 import { type VideoCodec, videoTypes } from "../../video/nal-units.ts";
 import type { VideoInfo } from "./probe.ts";
 
@@ -69,8 +69,7 @@ const losslessCodecs = new Set([
 export function chooseTranscoding(video: VideoInfo, options: TranscodingOptions): Transcoding {
   const { quality = 2 } = options;
   if (!Number.isInteger(quality) || quality < 2 || quality > 31) {
-    throw new FramesError(
-      "usage",
+    throw usageError(
       `Cannot make JPEG of quality ${quality}: expected a whole number from 2 (best) to 31`,
     );
   }
@@ -82,8 +81,7 @@ export function chooseTranscoding(video: VideoInfo, options: TranscodingOptions)
   const copied = copiedCodecs.get(video.codec);
   const pictures = needsPng(video, options) ? toPng(video) : toJpeg(video, quality);
   if (options.copies === "required" && copied === undefined) {
-    throw new FramesError(
-      "usage",
+    throw usageError(
       `Cannot copy the video: it is ${video.codec}, and only H.264 and H.265 are copied; leave --copy-video out`,
     );
   }

@@ -1,7 +1,7 @@
 /**
  * Parses the address of a bucket, `s3://BUCKET/PREFIX`, and the usual AWS environment variables.
  */
-import { FramesError } from "../../errors.ts";
+import { FramesError, usageError } from "../../errors.ts";
 import { containsSecret } from "../../safe-text.ts";
 import { type BucketLocation } from "./s3.ts";
 
@@ -44,8 +44,7 @@ export function parseBucketLocation(
   const accessKeyId = first("AWS_ACCESS_KEY_ID", "S3_ACCESS_KEY_ID");
   const secretAccessKey = first("AWS_SECRET_ACCESS_KEY", "S3_SECRET_ACCESS_KEY");
   if (accessKeyId === undefined || secretAccessKey === undefined) {
-    throw new FramesError(
-      "usage",
+    throw usageError(
       `Cannot reach ${text}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (frames help many-machines)`,
     );
   }
@@ -66,5 +65,5 @@ export function parseBucketLocation(
 }
 
 function locationError(text: string, reason: string): FramesError {
-  return new FramesError("usage", `Cannot reach ${text}: ${reason}`);
+  return usageError(`Cannot reach ${text}: ${reason}`);
 }

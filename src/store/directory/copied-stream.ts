@@ -1,7 +1,7 @@
 /** Reads and checks the journal's property `copy`, which marks a store as a copy of one stream. */
 import type { Database } from "bun:sqlite";
 import { existsSync } from "node:fs";
-import { FramesError } from "../../errors.ts";
+import { usageError } from "../../errors.ts";
 import type { Journal } from "../journal/journal.ts";
 import { journalPath, openReadOnly, readProperty } from "../journal/schema.ts";
 
@@ -36,15 +36,13 @@ export function checkCopy(location: string, journal: Journal, wanted: CopyOf | u
   const found = readCopyOf(journal);
   if (found === undefined && wanted === undefined) return;
   if (wanted === undefined) {
-    throw new FramesError(
-      "usage",
+    throw usageError(
       `Cannot serve ${location}: it is a copy of the stream ${found!.stream}, made by frames receive; choose another directory`,
     );
   }
   if (found === undefined) {
     if (journal.hasFrames) {
-      throw new FramesError(
-        "usage",
+      throw usageError(
         `Cannot receive into ${location}: it is the store of a server; choose another directory`,
       );
     }
@@ -53,8 +51,7 @@ export function checkCopy(location: string, journal: Journal, wanted: CopyOf | u
     return;
   }
   if (found.stream === wanted.stream) return;
-  throw new FramesError(
-    "usage",
+  throw usageError(
     `Cannot receive ${wanted.stream} into ${location}: it is a copy of the stream ${found.stream}; choose another directory`,
   );
 }

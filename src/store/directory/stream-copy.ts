@@ -4,7 +4,7 @@
  */
 import { existsSync } from "node:fs";
 import { resolve } from "node:path";
-import { FramesError } from "../../errors.ts";
+import { usageError } from "../../errors.ts";
 import type { ReceiveTarget, SourceInfo, SourceStore } from "../../frame.ts";
 import type { FrameSelection } from "../journal/journal-reader.ts";
 import { journalPath } from "../journal/schema.ts";
@@ -120,8 +120,7 @@ export class StreamCopy implements ReceiveTarget {
       return store;
     }
     if (identity === copyOf.identity) return store;
-    throw new FramesError(
-      "usage",
+    throw usageError(
       `Cannot receive into ${this.location}: it is a copy of ${copyOf.stream} from another store, ${copyOf.from}; choose another directory`,
     );
   }
