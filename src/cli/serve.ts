@@ -1,7 +1,7 @@
 /** `frames serve`: runs a server, and prints its events. */
 import { isAnyAddress } from "../common/any-address.ts";
 import { defined } from "../common/defined.ts";
-import { FramesError, usageError } from "../errors.ts";
+import { usageError } from "../errors.ts";
 import { formatAddress, isLoopback, parseAddress, reachableHosts } from "../net/address.ts";
 import { printable } from "../safe-text.ts";
 import type { ServeEvent, StoredEvent } from "../server/serve-event.ts";
@@ -12,7 +12,7 @@ import type { Server } from "../server/server-options.ts";
 import { version } from "../version.ts";
 import type { Arguments } from "./args/arguments.ts";
 import { keyOptions } from "./args/key-options.ts";
-import type { LogLevel } from "./output/log-format.ts";
+import { errorJson, type LogLevel } from "./output/log-format.ts";
 import { printLine, print, printJson, type Terminal } from "./output/terminal.ts";
 import { formatBytes, formatCount, parseRetention } from "./args/units.ts";
 
@@ -45,7 +45,9 @@ export async function serveCommand(
   const quiet = args.isOn("quiet");
   const refusedByPeer = new Map<string, number>();
   const onEvent = (event: ServeEvent) => {
-    if (json) return printJson(terminal, eventJson(event));
+    const { type } = event;
+    const fields = eventFields(event);
+    if (json) return printJson(terminal, { type, time: isoNow(), ...fields });
     if (event.type === "refused") {
       const refused = (refusedByPeer.get(event.peer) ?? 0) + 1;
       refusedByPeer.set(event.peer, refused);
@@ -58,14 +60,7 @@ export async function serveCommand(
     const isShownWhenQuiet =
       level === "error" || event.type === "failed" || event.type === "peers-rejected";
     if (quiet && !isShownWhenQuiet) return;
-    const { type, time: _, ...fields } = eventJson(event);
-    printLine(terminal, {
-      level,
-      type: `${type}`,
-      text: formatEvent(event),
-      hasTime: true,
-      fields,
-    });
+    printLine(terminal, { level, type, text: formatEvent(event), hasTime: true, fields });
   };
   const printStatus = (type: string, text: string, fields: Record<string, unknown> = {}) => {
     if (json) printJson(terminal, { type, time: isoNow(), ...fields });
@@ -329,40 +324,15 @@ function formatEvent(event: ServeEvent): string {
   }
 }
 
-function eventJson(event: ServeEvent): Record<string, unknown> {
-  const { type } = event;
-  const time = isoNow();
-  switch (event.type) {
-    case "recovered":
-    case "session":
-    case "delivered":
-    case "receiving":
-    case "received":
-    case "peers-rejected":
-    case "removed":
-      return { ...event, time };
-    case "refused":
-      return { type, time, ...frameJson(event), ...errorJson(event.error) };
-    case "no-page":
-      return { type, time, ...errorJson(event.error) };
-    case "keys":
-    case "reloaded":
-    case "certificate-not-saved":
-      return { type, time, ...(event.error === undefined ? {} : errorJson(event.error)) };
-    case "lost": {
-      const { peer, stream, source, frames } = event;
-      return { type, time, peer, stream, source, frames, ...errorJson(event.error) };
-    }
-    case "failed":
-      return {
-        type,
-        time,
-        peer: event.peer,
-        stream: event.stream,
-        counts: event.counts,
-        ...errorJson(event.error),
-      };
-  }
+/** Returns the fields of an event for programs, besides its type. */
+function eventFields(event: ServeEvent): Record<string, unknown> {
+  const { type: _, ...fields } = event;
+  return {
+    ...fields,
+    ...("frame" in event ? { ...frameJson(event), frame: undefined } : {}),
+    ...("error" in event ? { session: undefined, error: undefined } : {}),
+    ...("error" in event && event.error !== undefined ? errorJson(event.error) : {}),
+  };
 }
 
 function printStored(stored: StoredEvent, json: boolean, terminal: Terminal): void {
@@ -380,8 +350,4 @@ function frameJson({ peer, stream, source, frame }: StoredEvent): Record<string,
 
 function isoNow(): string {
   return new Date().toISOString();
-}
-
-function errorJson(error: FramesError): Record<string, unknown> {
-  return { error: error.code, message: error.message };
 }

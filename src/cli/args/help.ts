@@ -1,5 +1,6 @@
 /** `frames help`: help on commands, from the tables of commands and flags, and pages on topics. */
 import { usageError } from "../../errors.ts";
+import { wrapText } from "../../common/text-columns.ts";
 import { version } from "../../version.ts";
 import { findPage, pages } from "../help/pages.ts";
 import { type PageStyle, renderPage } from "../help/render.ts";
@@ -13,21 +14,9 @@ const lineWidth = 80;
 
 const plainStyle: PageStyle = { columns: lineWidth, colours: false };
 
-/** Wraps `text` at word boundaries. */
-function wrap(text: string, columns: number): string[] {
-  const lines = [""];
-  for (const word of text.split(" ")) {
-    const line = lines.at(-1)!;
-    if (line === "") lines[lines.length - 1] = word;
-    else if (line.length + word.length < columns) lines.push(`${lines.pop()} ${word}`);
-    else lines.push(word);
-  }
-  return lines;
-}
-
 /** Formats a term and its explanation, which begins on the next line if the term is too wide. */
 function row(left: string, right: string): string {
-  const lines = wrap(right, lineWidth - leftColumnWidth);
+  const lines = wrapText(right, lineWidth - leftColumnWidth).split("\n");
   const beside = left.length < leftColumnWidth - 2 ? lines.shift()! : "";
   const first = `  ${left.padEnd(beside === "" ? 0 : leftColumnWidth - 2)}${beside}`;
   return [first, ...lines.map((line) => " ".repeat(leftColumnWidth) + line)].join("\n");
@@ -63,7 +52,7 @@ function commandHelp(name: string): string | undefined {
   if (command === undefined) return undefined;
   const { usage, summary, examples, topics } = command;
   const exampleText = examples.length === 0 ? "" : `\nExamples:\n  ${examples.join("\n  ")}\n`;
-  return `${wrap(summary, lineWidth).join("\n")}
+  return `${wrapText(summary, lineWidth)}
 
 Usage: frames ${`${name} ${usage}`.trim()} [FLAGS]
 

@@ -1,4 +1,5 @@
 /** Renders a page of the manual for a terminal. */
+import { padText, wrapText } from "../../common/text-columns.ts";
 import { pages } from "./pages.ts";
 
 /** How a page is rendered. */
@@ -77,17 +78,6 @@ function indentCode(code: string, bold: (text: string) => string): string {
     .join("\n");
 }
 
-/** Wraps text at blanks. Lines after the first begin with `indent`. */
-function wrapText(text: string, columns: number, indent = ""): string {
-  const lines: string[] = [];
-  for (const word of text.split(/[ \n]+/)) {
-    const line = lines.at(-1);
-    if (line === undefined || width(line) + 1 + width(word) > columns) lines.push(word);
-    else lines[lines.length - 1] = `${line} ${word}`;
-  }
-  return lines.join(`\n${indent}`);
-}
-
 /** Aligns the cells of a table. Its last column is wrapped. */
 function formatTable(text: string, columns: number): string {
   const rows = text
@@ -96,22 +86,14 @@ function formatTable(text: string, columns: number): string {
     .map((row) => row.split(cellEnd).slice(0, -1));
   const count = Math.max(...rows.map((row) => row.length));
   const widths = Array.from({ length: count - 1 }, (_, column) =>
-    Math.max(...rows.map((row) => width(row[column] ?? ""))),
+    Math.max(...rows.map((row) => Bun.stringWidth(row[column] ?? ""))),
   );
   const left = widths.reduce((sum, size) => sum + size + 2, 0);
   return rows
     .map((row) => {
-      const cells = widths.map((size, column) => padEnd(row[column] ?? "", size + 2));
+      const cells = widths.map((size, column) => padText(row[column] ?? "", size + 2));
       const last = wrapText(row[count - 1] ?? "", columns - left, " ".repeat(left));
       return `${cells.join("")}${last}`.trimEnd();
     })
     .join("\n");
-}
-
-function width(text: string): number {
-  return Bun.stringWidth(text);
-}
-
-function padEnd(text: string, size: number): string {
-  return text + " ".repeat(Math.max(0, size - width(text)));
 }

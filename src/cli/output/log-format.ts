@@ -1,5 +1,6 @@
 /** Formats lines on standard error: as text, for systemd's journal, or as JSON. */
 import { fstatSync } from "node:fs";
+import { FramesError } from "../../errors.ts";
 import { printable, redact, safeJson } from "../../safe-text.ts";
 
 /** `journal` lines begin with a priority (sd-daemon(3)); `json` lines are one object each. */
@@ -24,6 +25,12 @@ const priorities: Record<LogLevel, number> = { error: 3, warning: 4, info: 6, de
 
 /** Fields of JSON that hold the exact names of frames, or a key that the user asked for. */
 const exactFields = new Set(["name", "source", "stream", "key"]);
+
+/** Returns the fields of JSON that tell an error. */
+export function errorJson(error: unknown): { error: string; message: string } {
+  const code = error instanceof FramesError ? error.code : "internal";
+  return { error: code, message: error instanceof Error ? error.message : String(error) };
+}
 
 /** Formats `value` as one line of JSON, safe for a terminal and without secrets. */
 export function jsonLine(value: Readonly<Record<string, unknown>>): string {

@@ -2,6 +2,7 @@
 import { type SourceProgress, totalProgress } from "../../protocol/progress.ts";
 import type { LogLevel } from "./log-format.ts";
 import { print, type Terminal } from "./terminal.ts";
+import { padText } from "../../common/text-columns.ts";
 import { printable } from "../../safe-text.ts";
 import { formatBytes, formatCount, formatDuration } from "../args/units.ts";
 
@@ -128,7 +129,7 @@ export class ProgressDisplay {
       Math.max(0, ...shown.map(({ name }) => Bun.stringWidth(printable(name)))),
     );
     const lines = shown.map((source) => {
-      const name = pad(truncate(printable(source.name), width), width);
+      const name = padText(truncate(printable(source.name), width), width);
       return truncate(
         `${name}  ${describeProgress(source, this.#seconds(), this.#canEstimate)}`,
         columns - 1,
@@ -195,10 +196,6 @@ function rowCount(line: string, columns: number): number {
     column += width;
   }
   return rows;
-}
-
-function pad(text: string, width: number): string {
-  return text + " ".repeat(Math.max(0, width - Bun.stringWidth(text)));
 }
 
 /** Cuts `text` to `width` columns, with an ellipsis. */

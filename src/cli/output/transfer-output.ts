@@ -8,7 +8,7 @@ import { type ErrorName, FramesError, systemCode } from "../../errors.ts";
 import { type SourceProgress, totalProgress, type Undelivered } from "../../protocol/progress.ts";
 import type { Arguments } from "../args/arguments.ts";
 import { formatCount } from "../args/units.ts";
-import type { LogLevel } from "./log-format.ts";
+import { errorJson, type LogLevel } from "./log-format.ts";
 import { ProgressDisplay } from "./progress.ts";
 import { sourceReportJson, sourceReportLine } from "./source-report.ts";
 import { print, printJson, type Terminal } from "./terminal.ts";
@@ -297,9 +297,4 @@ export class TransferOutput {
     const message = `${error.message} (${known}${frames} ${outcome}${again})`;
     return new FramesError(error.code, message, { cause: error.cause });
   }
-}
-
-function errorJson(error: unknown): { error: string; message: string } {
-  const code = error instanceof FramesError ? error.code : "internal";
-  return { error: code, message: error instanceof Error ? error.message : String(error) };
 }

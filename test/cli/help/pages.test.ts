@@ -1,5 +1,5 @@
 // The pages of the manual: plain words, links that lead somewhere, and tables as in the program.
-// Covers: cli/help/markdown.d.ts
+// Covers: cli/help/markdown.d.ts, common/text-columns.ts
 
 import { describe, expect, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
