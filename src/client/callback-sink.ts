@@ -1,16 +1,7 @@
 /** Receive target that passes frames to a callback, one at a time and each only once. */
 import { usageError } from "../errors.ts";
-import { repeatedFrame, RepeatFilter } from "./repeat-filter.ts";
-import type {
-  FrameDescription,
-  ReceiveTarget,
-  SourceInfo,
-  FrameWriter,
-  Outcome,
-  RawShape,
-  SourceStore,
-} from "../frame.ts";
-import { checkPathPart, sourceFolderPath } from "../store/name-rules.ts";
+import { UnjournaledTarget } from "./unjournaled-target.ts";
+import type { FrameDescription, SourceInfo, FrameWriter, Outcome, RawShape } from "../frame.ts";
 
 /** A complete received frame, its checksum verified. */
 export interface ReceivedFrame {
@@ -44,15 +35,12 @@ interface PendingFrame {
   reject(error: unknown): void;
 }
 
-export class CallbackSink implements ReceiveTarget {
+export class CallbackSink extends UnjournaledTarget {
   readonly location = "the output";
-  readonly isDurable = false;
-  readonly isPersistent = false;
   readonly #onFrame: (frame: ReceivedFrame) => Promise<void> | void;
   /** Set if a second source is an error, because the output cannot tell sources apart. */
   readonly #singleOutput: SingleOutput | undefined;
   #source: string | undefined;
-  readonly #repeats = new RepeatFilter();
   readonly #pending: PendingFrame[] = [];
   #pendingBytes = 0;
   #isDelivering = false;
@@ -65,33 +53,17 @@ export class CallbackSink implements ReceiveTarget {
     onFrame: (frame: ReceivedFrame) => Promise<void> | void,
     singleOutput: SingleOutput | undefined,
   ) {
+    super();
     this.#onFrame = onFrame;
     this.#singleOutput = singleOutput;
-  }
-
-  get cursor(): string | undefined {
-    return this.#repeats.cursor;
   }
 
   get isFull(): boolean {
     return this.#pendingBytes > maxPendingBytes;
   }
 
-  onConnected(identity: string | undefined, location: string): void {
-    this.#repeats.onConnected(identity, location);
-  }
-
-  onCursor(cursor: string): () => void {
-    return this.#repeats.onCursor(cursor);
-  }
-
-  isStreamEmpty(): boolean {
-    return false;
-  }
-
-  /** The names of a hostile server are refused as a directory refuses them. */
-  checkNames(stream: string, source: string): void {
-    sourceFolderPath(stream, source, false);
+  override checkNames(stream: string, source: string): void {
+    super.checkNames(stream, source);
     this.#source ??= source;
     this.checkSources([this.#source, source]);
   }
@@ -111,21 +83,9 @@ export class CallbackSink implements ReceiveTarget {
     );
   }
 
-  flush(): void {}
-
-  open(origin: SourceInfo): SourceStore {
-    return {
-      begin: (description) => this.#begin(origin, description),
-      compare: (offered) => offered.map(() => "wanted"),
-      recordLoss: () => {},
-    };
-  }
-
-  #begin(origin: SourceInfo, description: FrameDescription): FrameWriter {
+  protected begin(origin: SourceInfo, description: FrameDescription): FrameWriter {
     const { source, session, raw } = origin;
     const { name, sequence, captured, metadata, size, isKey } = description;
-    checkPathPart(name, false);
-    if (this.#repeats.isRepeat(origin, description)) return repeatedFrame;
     const bytes = new Uint8Array(size);
     let length = 0;
     return {
@@ -134,7 +94,7 @@ export class CallbackSink implements ReceiveTarget {
         length += part.length;
       },
       finish: (crc32) => {
-        this.#repeats.add(origin, description);
+        this.remember(origin, description);
         const { promise, resolve, reject } = Promise.withResolvers<Outcome>();
         const more = {
           ...(raw === undefined ? {} : { raw }),

@@ -1,18 +1,10 @@
 /** Receive target that writes frames into an MCAP file, or into one file after another. */
 import { existsSync } from "node:fs";
 import { FramesError } from "../errors.ts";
-import type {
-  FrameDescription,
-  FrameWriter,
-  Outcome,
-  ReceiveTarget,
-  SourceInfo,
-  SourceStore,
-} from "../frame.ts";
-import { checkPathPart, sourceFolderPath } from "../store/name-rules.ts";
+import type { FrameDescription, FrameWriter, Outcome, SourceInfo } from "../frame.ts";
 import { checkIsFree } from "./new-file.ts";
 import { RecordingFile } from "./recording-file.ts";
-import { repeatedFrame, RepeatFilter } from "./repeat-filter.ts";
+import { UnjournaledTarget } from "./unjournaled-target.ts";
 
 /** When a file is complete and the next one begins. The first limit that is reached counts. */
 export interface SegmentLimits {
@@ -29,13 +21,10 @@ export interface RecordingTargetOptions {
   readonly onFile: (path: string) => void;
 }
 
-export class RecordingTarget implements ReceiveTarget {
-  readonly isDurable = false;
-  readonly isPersistent = false;
+export class RecordingTarget extends UnjournaledTarget {
   readonly isFull = false;
   readonly #path: string;
   readonly #options: RecordingTargetOptions;
-  readonly #repeats = new RepeatFilter();
   #file: RecordingFile | undefined;
   #segmentTimer: NodeJS.Timeout | undefined;
   /** Whether a frame has begun. Frames arrive one after another (SPEC section 9). */
@@ -45,6 +34,7 @@ export class RecordingTarget implements ReceiveTarget {
 
   /** @throws {FramesError} `usage` if the path is taken */
   constructor(path: string, options: RecordingTargetOptions) {
+    super();
     this.#path = path;
     this.#options = options;
     if (options.segment === undefined) checkIsFree(path);
@@ -54,47 +44,14 @@ export class RecordingTarget implements ReceiveTarget {
     return this.#path;
   }
 
-  get cursor(): string | undefined {
-    return this.#repeats.cursor;
-  }
-
   get failure(): unknown {
     return this.#failure;
   }
 
-  onConnected(identity: string | undefined, location: string): void {
-    this.#repeats.onConnected(identity, location);
-  }
-
-  onCursor(cursor: string): () => void {
-    return this.#repeats.onCursor(cursor);
-  }
-
   checkSources(): void {}
 
-  isStreamEmpty(): boolean {
-    return false;
-  }
-
-  /** The names of a hostile server are refused as a directory refuses them. */
-  checkNames(stream: string, source: string): void {
-    sourceFolderPath(stream, source, false);
-  }
-
-  flush(): void {}
-
-  open(source: SourceInfo): SourceStore {
-    return {
-      begin: (description) => this.#begin(source, description),
-      compare: (offered) => offered.map(() => "wanted"),
-      recordLoss: () => {},
-    };
-  }
-
-  #begin(source: SourceInfo, description: FrameDescription): FrameWriter {
+  protected begin(source: SourceInfo, description: FrameDescription): FrameWriter {
     if (this.#failure !== undefined) throw this.#failure;
-    checkPathPart(description.name, false);
-    if (this.#repeats.isRepeat(source, description)) return repeatedFrame;
     if (this.#isWriting) {
       throw new FramesError("protocol", "Cannot accept FRAME: another one is unfinished");
     }
@@ -116,7 +73,7 @@ export class RecordingTarget implements ReceiveTarget {
   }
 
   #finish(source: SourceInfo, description: FrameDescription, checksum: number): Outcome {
-    this.#repeats.add(source, description);
+    this.remember(source, description);
     this.#run(() => this.#file!.writer.finish(checksum));
     this.#isWriting = false;
     if (this.#isDue) this.#run(() => this.#complete());

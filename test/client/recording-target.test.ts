@@ -1,6 +1,6 @@
 // A target writes one MCAP file over any number of connections, and fails as a whole.
 //
-// Covers: client/recording-file.ts, client/repeat-filter.ts
+// Covers: client/recording-file.ts, client/unjournaled-target.ts
 
 import { expect, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";

@@ -1,6 +1,16 @@
-/** Recognizes the frames that a server sends again after a reconnect (SPEC section 9). */
+/**
+ * Receive target without a journal. It recognizes the frames that a server sends again after a
+ * reconnect (SPEC section 9).
+ */
 import { FramesError } from "../errors.ts";
-import type { FrameDescription, FrameWriter, SourceInfo } from "../frame.ts";
+import type {
+  FrameDescription,
+  FrameWriter,
+  ReceiveTarget,
+  SourceInfo,
+  SourceStore,
+} from "../frame.ts";
+import { checkPathPart, sourceFolderPath } from "../store/name-rules.ts";
 
 /**
  * Frames remembered at most. Exceeding this is a `protocol` error, because the server sends a
@@ -9,14 +19,18 @@ import type { FrameDescription, FrameWriter, SourceInfo } from "../frame.ts";
 const maxRecentFrames = 10_000;
 
 /** Takes the bytes of a frame that was received before. */
-export const repeatedFrame: FrameWriter = {
+const repeatedFrame: FrameWriter = {
   write() {},
   finish: () => "present",
   discard() {},
 };
 
-/** Keeps the cursor of a target that has no journal, and the frames since that cursor. */
-export class RepeatFilter {
+/** Keeps the cursor in memory, and the frames since that cursor. */
+export abstract class UnjournaledTarget implements ReceiveTarget {
+  abstract readonly location: string;
+  abstract readonly isFull: boolean;
+  readonly isDurable = false;
+  readonly isPersistent = false;
   /** Identity of the server's store (WELCOME); frames of another store must not be mixed in. */
   #identity: string | undefined;
   /**
@@ -55,8 +69,33 @@ export class RepeatFilter {
     };
   }
 
+  isStreamEmpty(): boolean {
+    return false;
+  }
+
+  /** The names of a hostile server are refused as a directory refuses them. */
+  checkNames(stream: string, source: string): void {
+    sourceFolderPath(stream, source, false);
+  }
+
+  flush(): void {}
+
+  open(source: SourceInfo): SourceStore {
+    return {
+      begin: (frame) => {
+        checkPathPart(frame.name, false);
+        return this.#isRepeat(source, frame) ? repeatedFrame : this.begin(source, frame);
+      },
+      compare: (offered) => offered.map(() => "wanted"),
+      recordLoss: () => {},
+    };
+  }
+
+  /** Begins a frame that was not received since the saved cursor. */
+  protected abstract begin(source: SourceInfo, frame: FrameDescription): FrameWriter;
+
   /** Returns whether the frame was received since the saved cursor. */
-  isRepeat(source: SourceInfo, frame: FrameDescription): boolean {
+  #isRepeat(source: SourceInfo, frame: FrameDescription): boolean {
     const key = keyOf(source, frame);
     if (!this.#recent.has(key)) return false;
     this.#recent.set(key, this.#cursorCount);
@@ -68,7 +107,7 @@ export class RepeatFilter {
    *
    * @throws {FramesError} `protocol` if the server sends no CURSOR
    */
-  add(source: SourceInfo, frame: FrameDescription): void {
+  protected remember(source: SourceInfo, frame: FrameDescription): void {
     if (this.#recent.size === maxRecentFrames) {
       throw new FramesError("protocol", "The server sends no CURSOR");
     }
