@@ -15,19 +15,22 @@ import { StatusReporter } from "./live/status.ts";
 
 /** What the HTTP server needs to know of the server it belongs to. */
 export interface ServerInfo {
-  readonly version: string;
-  readonly liveSources: LiveSources;
-  readonly contents: StoreContents;
   /** Number of connected peers. */
   readonly connections: number;
   /** Refused frames and ended connections, counted by error code. */
   readonly refusals: ReadonlyMap<string, number>;
-  /** The error that currently prevents storing frames, if there is one. */
-  readonly storeError: FramesError | undefined;
   /** Runs the costly work of all peers. */
   readonly workQueue: WorkQueue<unknown>;
+}
+
+export interface HttpContextOptions {
+  readonly server: ServerInfo;
+  readonly liveSources: LiveSources;
+  readonly contents: StoreContents;
+  /** Returns the error that currently prevents storing frames, if there is one. */
+  readonly storeError: () => FramesError | undefined;
   /** Starts the worker that converts frames to JPEG. */
-  createConverterWorker(): Worker;
+  readonly createConverterWorker: () => Worker;
 }
 
 export class HttpContext {
@@ -42,13 +45,15 @@ export class HttpContext {
   readonly jpegCache: JpegCache;
   readonly videoDecoders: VideoDecoders;
   readonly status: StatusReporter;
+  readonly #storeError: () => FramesError | undefined;
   readonly #totals: SourceTotals;
   #isClosed = false;
 
   /** @throws {FramesError} `store` if the journal cannot be read */
-  constructor(server: ServerInfo) {
-    const { liveSources, contents } = server;
+  constructor(options: HttpContextOptions) {
+    const { server, liveSources, contents } = options;
     this.server = server;
+    this.#storeError = options.storeError;
     this.liveSources = liveSources;
     this.contents = contents;
     this.reader = new JournalReader(contents.journalPath);
@@ -60,7 +65,7 @@ export class HttpContext {
     this.newestFrames = new NewestFrameCache(contents, liveSources);
     this.jpegCache = new JpegCache(
       this.newestFrames,
-      new Converter(server.createConverterWorker),
+      new Converter(options.createConverterWorker),
       liveSources,
     );
     this.videoDecoders = new VideoDecoders(this);
@@ -102,7 +107,7 @@ export class HttpContext {
   get storeError(): FramesError | undefined {
     try {
       this.contents.checkReady();
-      return this.server.storeError;
+      return this.#storeError();
     } catch (error) {
       return asFramesError(error, "store", `Cannot read the store ${this.contents.location}`);
     }

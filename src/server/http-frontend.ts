@@ -6,25 +6,15 @@ import type { Address } from "../net/address.ts";
 import { serverTls } from "../net/tls.ts";
 import type { ServeEvent } from "./serve-event.ts";
 import type { StoreContents } from "../store/store-contents.ts";
-import { version } from "../version.ts";
 import type { Authenticator } from "../http/auth/authenticator.ts";
-import { HttpContext } from "../http/context.ts";
+import { HttpContext, type ServerInfo } from "../http/context.ts";
 import { LiveSources } from "../http/live/live-sources.ts";
 import { InstrumentedStore } from "../http/live/instrumented-store.ts";
 import { HttpServer } from "../http/http-server.ts";
-import type { WorkQueue } from "../common/work-queue.ts";
 import type { CommitSignal } from "../store/journal/commit-signal.ts";
 
 /** Default port of `--http`. */
 export const defaultHttpPort = 9727;
-
-/** State of the frame server that the HTTP API reports. */
-export interface ServerStats {
-  readonly commitSignal: CommitSignal;
-  readonly workQueue: WorkQueue<unknown>;
-  readonly connections: number;
-  readonly refusals: ReadonlyMap<string, number>;
-}
 
 // In the executable modules are files at the root, and the worker lies below it as below src.
 const converterWorkerUrl = new URL(
@@ -60,21 +50,16 @@ export class HttpFrontend {
   }
 
   /** Starts to answer requests, because the store is open now. */
-  attachStore(serverStats: ServerStats, contents: StoreContents): void {
-    const storeError = () => this.#storeError;
-    this.#unsubscribe = serverStats.commitSignal.subscribe(() => this.#live.onFlushed());
+  attachStore(
+    server: ServerInfo & { readonly commitSignal: CommitSignal },
+    contents: StoreContents,
+  ): void {
+    this.#unsubscribe = server.commitSignal.subscribe(() => this.#live.onFlushed());
     const context = new HttpContext({
-      version,
+      server,
       liveSources: this.#live,
       contents,
-      refusals: serverStats.refusals,
-      workQueue: serverStats.workQueue,
-      get connections() {
-        return serverStats.connections;
-      },
-      get storeError() {
-        return storeError();
-      },
+      storeError: () => this.#storeError,
       createConverterWorker: () => new Worker(converterWorkerUrl),
     });
     this.#server.setContext(context);

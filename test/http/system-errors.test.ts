@@ -73,13 +73,10 @@ class Fixture {
   openContext(): void {
     const { contents } = this.store;
     this.#context ??= new HttpContext({
-      version: "1",
+      server: { connections: 0, refusals: new Map(), workQueue: new WorkQueue() },
       liveSources: this.#liveSources,
       contents,
-      connections: 0,
-      refusals: new Map(),
-      storeError: undefined,
-      workQueue: new WorkQueue(),
+      storeError: () => undefined,
       createConverterWorker: () => {
         throw new Error("nothing is converted here");
       },

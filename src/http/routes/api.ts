@@ -9,6 +9,7 @@ import { canReadProblem } from "./events.ts";
 import type { RouteRequest, StreamRequest } from "./request.ts";
 import { handleExport } from "./export.ts";
 import { frameUrlPath, mediaType } from "../media-type.ts";
+import { version } from "../../version.ts";
 
 /** Entries per list: default and maximum of `?limit=`. */
 const defaultLimit = 100;
@@ -74,13 +75,12 @@ function handleProblems({ principal, context }: RouteRequest): Response {
 async function handleServer({ principal, context }: RouteRequest): Promise<Response> {
   await context.refresh();
   const { started, status } = context;
-  const { version, connections } = context.server;
   const canReadAll = principal.canReadAll;
   return jsonResponse({
     version,
     started: BigInt(started.getTime()) * 1_000_000n,
     store: canReadAll ? status.storeStatus() : null,
-    connections: canReadAll ? connections : null,
+    connections: canReadAll ? context.server.connections : null,
   });
 }
 

@@ -4,6 +4,7 @@ import { FramesError, usageError } from "../../errors.ts";
 import { McapWriter } from "../../mcap/writer.ts";
 import type { FrameRecord, FrameSelection } from "../../store/journal/journal-reader.ts";
 import { binaryType } from "../../common/media-types.ts";
+import { software } from "../../version.ts";
 import { contentDisposition } from "../media-type.ts";
 import { notFound } from "../responses.ts";
 import type { BodySource } from "../stream-body.ts";
@@ -87,8 +88,8 @@ class ExportBody implements BodySource {
       patch: unexpected,
       cut: unexpected,
     };
-    const library = `frames ${req.context.server.version}`;
-    this.#writer = new McapWriter(output, { library, stream: selection.stream });
+
+    this.#writer = new McapWriter(output, { library: software, stream: selection.stream });
   }
 
   async next(): Promise<Uint8Array | undefined> {

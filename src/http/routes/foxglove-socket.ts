@@ -6,6 +6,7 @@
 import type { ServerWebSocket } from "bun";
 import { encodeFrame, schemaOf } from "../../mcap/frame-message.ts";
 import { schemaData, type SchemaName } from "../../mcap/schemas.ts";
+import { software } from "../../version.ts";
 import type { SourceStats } from "../live/source-stats.ts";
 import {
   FrameSubscription,
@@ -92,7 +93,7 @@ export class FoxgloveSocket implements SocketHandler {
 
   onOpen(socket: ServerWebSocket<unknown>): void {
     this.#socket = socket;
-    const { liveSources, server } = this.#req.context;
+    const { liveSources } = this.#req.context;
     this.#unsubscribeTick = liveSources.onTick(() => {
       this.#isUpdateDue = true;
       this.#schedule();
@@ -101,7 +102,7 @@ export class FoxgloveSocket implements SocketHandler {
     if (this.#client.isEnded) return;
     this.#send({
       op: "serverInfo",
-      name: `frames ${server.version}`,
+      name: software,
       capabilities: [],
       // Channel ids are of this connection, so that it is a session of its own.
       sessionId: crypto.randomUUID(),

@@ -1,5 +1,6 @@
 /** `/metrics`: Prometheus text format 0.0.4. */
 import { printable } from "../../safe-text.ts";
+import { version } from "../../version.ts";
 import { textResponse } from "../responses.ts";
 import { delayBucketsSeconds, type SourceStats } from "../live/source-stats.ts";
 import { streamClientKinds } from "../stream-clients.ts";
@@ -164,7 +165,7 @@ function delayMetric(sources: readonly SourceStats[]): Metric {
 /** Metrics of the whole server. */
 function serverMetrics({ clients, context }: RouteRequest): Metric[] {
   const { liveSources, status, started, storeError } = context;
-  const { version, connections, refusals } = context.server;
+  const { connections, refusals } = context.server;
   const refused = new Metric(
     "frames_refused_total",
     "counter",

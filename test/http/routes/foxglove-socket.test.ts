@@ -289,7 +289,6 @@ class World {
     closing.push(() => this.sources.close());
     const context = {
       liveSources: this.sources,
-      server: { version: "1" },
       newestFrames: {
         newest: async (stats: { newest: { frame: { size: number } }; frames: number }) => {
           const { newest, frames } = stats;
