@@ -17,6 +17,20 @@ export interface BodySource {
   close(): void;
 }
 
+/** Lets a loop that produces a body wait for the next event. An event meanwhile is not lost. */
+export class Wakeup {
+  #resolve = () => {};
+
+  /** Resolves at the next `notify`. */
+  next(): Promise<void> {
+    return new Promise((resolve) => (this.#resolve = resolve));
+  }
+
+  notify(): void {
+    this.#resolve();
+  }
+}
+
 /** Creates the body for `client`, and ends the client when the body ends. */
 export function createBody(client: StreamClient, source: BodySource): ReadableStream<Uint8Array> {
   let unreadBytes = 0;

@@ -21,7 +21,10 @@ const maxCacheBytes = 16 << 20;
 
 /** MJPEG boundary. Sent directly after each frame, because browsers show a frame only then. */
 export const mjpegBoundary = "frame";
-export const boundaryLine = `--${mjpegBoundary}\r\n`;
+const boundaryLine = `--${mjpegBoundary}\r\n`;
+
+/** Begins a response, before its first part. */
+export const boundaryBytes = new TextEncoder().encode(boundaryLine);
 
 /** An MJPEG part, shared by all clients of a source. */
 export interface MjpegPart {

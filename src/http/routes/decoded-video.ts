@@ -3,11 +3,10 @@ import { FramesError } from "../../errors.ts";
 import type { FrameDescription } from "../../frame.ts";
 import type { VideoCodec } from "../../video/nal-units.ts";
 import { toDecimalSeconds } from "../media-type.ts";
-import { boundaryLine, encodePart } from "../picture/jpeg-cache.ts";
+import { boundaryBytes, encodePart } from "../picture/jpeg-cache.ts";
 import type { DecodedPicture, VideoViewer } from "../picture/video-decoder.ts";
 import { newestOf } from "../picture/video-follower.ts";
 import { errorResponse } from "../responses.ts";
-import type { BodySource } from "../stream-body.ts";
 import type { StreamClient } from "../stream-clients.ts";
 import type { SourceRequest } from "./request.ts";
 import { streamResponse } from "./stream-response.ts";
@@ -62,7 +61,12 @@ export async function mjpegOfVideo(
   try {
     if (req.request.method === "HEAD") viewer.close();
     return streamResponse(req, { kind: "mjpeg", headers }, (client) => {
-      return new DecodedMjpegBody(viewer, client);
+      const first = [boundaryBytes];
+      const parts = decodedParts(viewer, client);
+      return {
+        next: async () => first.shift() ?? (await parts.next()).value,
+        close: () => viewer.close(),
+      };
     });
   } catch (error) {
     viewer.close();
@@ -114,41 +118,24 @@ async function newestPicture(
   }
 }
 
-class DecodedMjpegBody implements BodySource {
-  readonly #viewer: VideoViewer;
-  readonly #client: StreamClient;
-  #isStarted = false;
-  #serial = 0;
-
-  constructor(viewer: VideoViewer, client: StreamClient) {
-    this.#viewer = viewer;
-    this.#client = client;
-  }
-
-  /** Returns the newest picture that was not returned yet. */
-  async next(): Promise<Uint8Array | undefined> {
-    if (!this.#isStarted) {
-      this.#isStarted = true;
-      return new TextEncoder().encode(boundaryLine);
+/** Yields the newest picture as a part, each time the client has taken the one before. */
+async function* decodedParts(
+  viewer: VideoViewer,
+  client: StreamClient,
+): AsyncGenerator<Uint8Array, undefined> {
+  let lastSerial = 0;
+  while (!client.isEnded) {
+    const { newest } = viewer;
+    if (newest === undefined || newest.serial <= lastSerial) {
+      await viewer.changed();
+      continue;
     }
-    while (!this.#client.isEnded) {
-      const { newest } = this.#viewer;
-      if (newest === undefined || newest.serial <= this.#serial) {
-        await this.#viewer.changed();
-        continue;
-      }
-      const { record, jpeg, serial } = newest;
-      const skipped = this.#serial === 0 ? 0 : serial - this.#serial - 1;
-      this.#serial = serial;
-      this.#client.countDropped(skipped);
-      const { bytes } = encodePart({ newest: newestOf(record), serial }, jpeg);
-      if (this.#client.hasRoomFor(bytes.length)) return bytes;
-      this.#client.countDropped(1);
-    }
-    return undefined;
+    const { record, jpeg, serial } = newest;
+    if (lastSerial > 0) client.countDropped(serial - lastSerial - 1);
+    lastSerial = serial;
+    const { bytes } = encodePart({ newest: newestOf(record), serial }, jpeg);
+    if (client.hasRoomFor(bytes.length)) yield bytes;
+    else client.countDropped(1);
   }
-
-  close(): void {
-    this.#viewer.close();
-  }
+  return undefined;
 }

@@ -1,7 +1,7 @@
 /** `/events`: server-sent events with the status once a second, and problems as they happen. */
 import { toJson } from "../responses.ts";
 import type { Principal } from "../principal.ts";
-import type { BodySource } from "../stream-body.ts";
+import { type BodySource, Wakeup } from "../stream-body.ts";
 import type { RouteRequest } from "./request.ts";
 import { streamResponse } from "./stream-response.ts";
 import type { Problem } from "../live/problem-log.ts";
@@ -28,7 +28,7 @@ class EventBody implements BodySource {
   #problems: Problem[] = [];
   /** The first status is sent immediately, then one per second. */
   #isStateDue = true;
-  #resolveWait: (() => void) | undefined;
+  readonly #wakeup = new Wakeup();
   readonly #unsubscribeTick: () => void;
   readonly #unsubscribeProblems: () => void;
 
@@ -37,30 +37,25 @@ class EventBody implements BodySource {
     const { liveSources } = req.context;
     this.#unsubscribeTick = liveSources.onTick(() => {
       this.#isStateDue = true;
-      this.#notify();
+      this.#wakeup.notify();
     });
     this.#unsubscribeProblems = liveSources.problems.subscribe((problem) => {
       if (!canReadProblem(req.principal, problem)) return;
       this.#problems = [...this.#problems, problem].slice(-maxQueuedProblems);
-      this.#notify();
+      this.#wakeup.notify();
     });
-  }
-
-  #notify(): void {
-    this.#resolveWait?.();
-    this.#resolveWait = undefined;
   }
 
   async next(): Promise<Uint8Array> {
     while (!this.#isStateDue && this.#problems.length === 0) {
-      await new Promise<void>((resolve) => (this.#resolveWait = resolve));
+      await this.#wakeup.next();
     }
     let text = this.#problems.map((problem) => formatEvent("problem", toJson(problem))).join("");
     this.#problems = [];
     if (this.#isStateDue) {
       this.#isStateDue = false;
-      // Does not wait for the refresh: the next status contains the updated totals.
       const { context, principal, run } = this.#req;
+      // Does not wait for the refresh: the next status contains the updated totals.
       context.refresh().catch(() => {});
       text += formatEvent("state", await run(() => context.status.jsonFor(principal)));
     }

@@ -88,7 +88,6 @@ class ExportBody implements BodySource {
       patch: unexpected,
       cut: unexpected,
     };
-
     this.#writer = new McapWriter(output, { library: software, stream: selection.stream });
   }
 

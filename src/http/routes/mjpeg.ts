@@ -6,10 +6,10 @@ import { FramesError } from "../../errors.ts";
 import { notFound, errorResponse } from "../responses.ts";
 import { maxLiveFrameBytes } from "../picture/newest-frames.ts";
 import type { SourceStats } from "../live/source-stats.ts";
-import type { BodySource } from "../stream-body.ts";
+import { type BodySource, Wakeup } from "../stream-body.ts";
 import {
   mjpegBoundary,
-  boundaryLine,
+  boundaryBytes,
   encodePart,
   type JpegCache,
   type MjpegPart,
@@ -32,20 +32,15 @@ const mjpegHeaders = {
  */
 export async function handleMjpeg(req: SourceRequest): Promise<Response> {
   const { context, stream, source } = req;
-  const { liveSources, jpegCache } = context;
-  const stats = liveSources.get(stream, source);
+  const stats = context.liveSources.get(stream, source);
   const codec = newestCodec(context, stream, source, stats);
   if (codec !== undefined) return await mjpegOfVideo(req, codec, mjpegHeaders);
   const shown = await newestPart(req, stats);
   if (shown instanceof FramesError) return errorResponse(415, shown.code, shown.message);
-  // Of a live source this only checks that frames can be converted. `MjpegBody` makes its own parts.
+  // Of a live source this only checks that frames can be converted. `newestParts` makes its own parts.
   const firstPart = stats?.newest === undefined ? shown?.bytes : undefined;
   return streamResponse(req, { kind: "mjpeg", headers: mjpegHeaders }, (client) => {
-    const hasRoom = firstPart !== undefined && client.hasRoomFor(firstPart.length);
-    const liveStats = liveSources.getOrCreate(stream, source);
-    const body = new MjpegBody(liveStats, jpegCache, client, hasRoom ? firstPart : undefined);
-    body.setUnsubscribe(liveSources.subscribe(liveStats, () => body.notify()));
-    return body;
+    return mjpegBody(req, client, firstPart);
   });
 }
 
@@ -92,80 +87,52 @@ function skipIfFull(error: unknown): undefined {
   return undefined;
 }
 
-class MjpegBody implements BodySource {
-  readonly #stats: SourceStats;
-  readonly #jpegCache: JpegCache;
-  readonly #client: StreamClient;
-  #firstPart: Uint8Array | undefined;
-  #isStarted = false;
-  /** Value of the source's frame count at the last part returned. */
-  #serial = 0;
-  #resolveWait: (() => void) | undefined;
-  #unsubscribe: () => void = () => {};
+/** @param firstPart of a source that is not live; it is not kept once the client has it */
+function mjpegBody(
+  { context: { liveSources, jpegCache }, stream, source }: SourceRequest,
+  client: StreamClient,
+  firstPart: Uint8Array | undefined,
+): BodySource {
+  const hasRoom = firstPart !== undefined && client.hasRoomFor(firstPart.length);
+  const first = hasRoom ? [boundaryBytes, firstPart] : [boundaryBytes];
+  const stats = liveSources.getOrCreate(stream, source);
+  const arrival = new Wakeup();
+  const unsubscribe = liveSources.subscribe(stats, () => arrival.notify());
+  const parts = newestParts(stats, jpegCache, client, arrival);
+  return {
+    next: async () => first.shift() ?? (await parts.next()).value,
+    close() {
+      unsubscribe();
+      arrival.notify();
+    },
+  };
+}
 
-  constructor(
-    stats: SourceStats,
-    jpegCache: JpegCache,
-    client: StreamClient,
-    firstPart: Uint8Array | undefined,
-  ) {
-    this.#stats = stats;
-    this.#jpegCache = jpegCache;
-    this.#client = client;
-    this.#firstPart = firstPart;
-  }
-
-  setUnsubscribe(unsubscribe: () => void): void {
-    this.#unsubscribe = unsubscribe;
-  }
-
-  /** Wakes `next` after a frame was committed or the client ended. */
-  notify(): void {
-    this.#resolveWait?.();
-    this.#resolveWait = undefined;
-  }
-
-  async next(): Promise<Uint8Array | undefined> {
-    if (!this.#isStarted) {
-      this.#isStarted = true;
-      return new TextEncoder().encode(boundaryLine);
+/** Yields the newest frame of a source as a part, each time the client has taken the one before. */
+async function* newestParts(
+  stats: SourceStats,
+  jpegCache: JpegCache,
+  client: StreamClient,
+  arrival: Wakeup,
+): AsyncGenerator<Uint8Array, undefined> {
+  /** Value of the source's frame count at the last part. */
+  let serial = 0;
+  while (!client.isEnded) {
+    if (stats.frames === serial) {
+      await arrival.next();
+      continue;
     }
-    if (this.#firstPart !== undefined) {
-      const firstPart = this.#firstPart;
-      this.#firstPart = undefined;
-      return firstPart;
+    const seenFrames = stats.frames;
+    const part = await jpegCache.newest(stats, client.principal.keyId).catch(skipIfFull);
+    // Skips a frame that was removed or cannot be converted, and an older one that was sent before.
+    if (part === undefined || part instanceof FramesError || part.serial <= serial) {
+      serial = seenFrames;
+      continue;
     }
-    while (!this.#client.isEnded) {
-      if (this.#stats.frames === this.#serial) {
-        await new Promise<void>((resolve) => (this.#resolveWait = resolve));
-        continue;
-      }
-      const seenFrames = this.#stats.frames;
-      const part = await this.#jpegCache
-        .newest(this.#stats, this.#client.principal.keyId)
-        .catch(skipIfFull);
-      // Skips a frame that was removed or cannot be converted.
-      if (part === undefined || part instanceof FramesError) {
-        this.#serial = seenFrames;
-        continue;
-      }
-      const skipped = part.serial - this.#serial;
-      if (skipped <= 0) {
-        // The newest frame was removed, and this older one was sent before.
-        this.#serial = seenFrames;
-        continue;
-      }
-      const isFirst = this.#serial === 0;
-      this.#serial = part.serial;
-      if (!isFirst) this.#client.countDropped(skipped - 1);
-      if (this.#client.hasRoomFor(part.bytes.length)) return part.bytes;
-      this.#client.countDropped(1);
-    }
-    return undefined;
+    if (serial > 0) client.countDropped(part.serial - serial - 1);
+    serial = part.serial;
+    if (client.hasRoomFor(part.bytes.length)) yield part.bytes;
+    else client.countDropped(1);
   }
-
-  close(): void {
-    this.#unsubscribe();
-    this.notify();
-  }
+  return undefined;
 }

@@ -15,7 +15,7 @@ import {
   type VideoStore,
 } from "../picture/video-follower.ts";
 import { errorResponse, notFound } from "../responses.ts";
-import type { BodySource } from "../stream-body.ts";
+import { type BodySource, Wakeup } from "../stream-body.ts";
 import type { StreamClient } from "../stream-clients.ts";
 import type { RouteRequest, SourceRequest } from "./request.ts";
 import { idleTimeoutSeconds, streamResponse } from "./stream-response.ts";
@@ -49,44 +49,52 @@ function videoHandler(codec: VideoCodec) {
     }
     const headers = { "Content-Type": videoTypes[codec], "X-Accel-Buffering": "no" };
     return streamResponse(req, { kind: "video", headers }, (client) => {
-      return new VideoBody(context, liveSources.getOrCreate(stream, source), codec, client);
+      return videoBody(context, liveSources.getOrCreate(stream, source), codec, client);
     });
   };
 }
 
-class VideoBody implements BodySource {
-  readonly #follower: VideoFollower;
-  readonly #client: StreamClient;
-  readonly #unsubscribe: () => void;
-  #resolveWait = () => {};
+function videoBody(
+  store: VideoStore,
+  stats: SourceStats,
+  codec: VideoCodec,
+  client: StreamClient,
+): BodySource {
+  const arrival = new Wakeup();
+  const unsubscribe = store.liveSources.subscribe(stats, () => arrival.notify());
+  const parts = pictures(new VideoFollower(store, stats, codec), client, arrival);
+  return {
+    next: async () => (await parts.next()).value,
+    close() {
+      unsubscribe();
+      arrival.notify();
+    },
+  };
+}
 
-  constructor(store: VideoStore, stats: SourceStats, codec: VideoCodec, client: StreamClient) {
-    this.#follower = new VideoFollower(store, stats, codec);
-    this.#client = client;
-    this.#unsubscribe = store.liveSources.subscribe(stats, () => this.#resolveWait());
-  }
-
-  async next(): Promise<Uint8Array | undefined> {
-    while (!this.#client.isEnded) {
-      const arrival = new Promise<void>((resolve) => (this.#resolveWait = resolve));
-      const picture = await this.#follower.next();
-      if (picture === undefined) {
-        await arrival;
-        continue;
-      }
-      this.#client.countDropped(picture.skipped);
-      if (this.#client.hasRoomFor(picture.bytes.length)) return picture.bytes;
-      this.#client.countDropped(1);
-      this.#follower.restart();
+/** Yields the pictures of a source that the client can decode. */
+async function* pictures(
+  follower: VideoFollower,
+  client: StreamClient,
+  wakeup: Wakeup,
+): AsyncGenerator<Uint8Array, undefined> {
+  while (!client.isEnded) {
+    const arrival = wakeup.next();
+    const picture = await follower.next();
+    if (picture === undefined) {
       await arrival;
+      continue;
     }
-    return undefined;
+    client.countDropped(picture.skipped);
+    if (client.hasRoomFor(picture.bytes.length)) {
+      yield picture.bytes;
+      continue;
+    }
+    client.countDropped(1);
+    follower.restart();
+    await arrival;
   }
-
-  close(): void {
-    this.#unsubscribe();
-    this.#resolveWait();
-  }
+  return undefined;
 }
 
 /**
@@ -112,7 +120,10 @@ export async function groupResponse(req: RouteRequest, frame: FrameRecord): Prom
     "X-Timestamp": toDecimalSeconds(captured),
   };
   const options = { kind: "video", headers, idleTimeout: idleTimeoutSeconds } as const;
-  return streamResponse(req, options, (client) => new GroupBody(context, client, group));
+  return streamResponse(req, options, (client) => {
+    const parts = storedPictures(context, client, group);
+    return { mustBeComplete: true, next: async () => (await parts.next()).value, close: () => {} };
+  });
 }
 
 /** Returns why a group cannot be decoded; undefined if it is complete. */
@@ -124,29 +135,21 @@ function missingNumber(group: readonly FrameRecord[], last: number): string | un
   return group.at(-1)!.sequence === last ? undefined : `frame ${last} is not stored`;
 }
 
-class GroupBody implements BodySource {
-  readonly mustBeComplete = true;
-  readonly #store: VideoStore;
-  readonly #client: StreamClient;
-  readonly #records: Iterator<FrameRecord>;
-
-  constructor(store: VideoStore, client: StreamClient, group: readonly FrameRecord[]) {
-    this.#store = store;
-    this.#client = client;
-    this.#records = group.values();
-  }
-
-  /** @throws {FramesError} `damaged` if a picture is gone or damaged */
-  async next(): Promise<Uint8Array | undefined> {
-    const { done, value: record } = this.#records.next();
-    if (done === true) return undefined;
-    while (!this.#client.isEnded && !this.#client.hasRoomFor(record.size)) {
-      await Bun.sleep(roomPollMs);
-    }
-    const bytes = await readPicture(this.#store, record);
+/**
+ * Yields stored pictures.
+ *
+ * @throws {FramesError} `damaged` if a picture is gone or damaged
+ */
+async function* storedPictures(
+  store: VideoStore,
+  client: StreamClient,
+  group: readonly FrameRecord[],
+): AsyncGenerator<Uint8Array, undefined> {
+  for (const record of group) {
+    while (!client.isEnded && !client.hasRoomFor(record.size)) await Bun.sleep(roomPollMs);
+    const bytes = await readPicture(store, record);
     if (bytes === undefined) throw new FramesError("damaged");
-    return bytes;
+    yield bytes;
   }
-
-  close(): void {}
+  return undefined;
 }
