@@ -1,14 +1,15 @@
 /** `receive()`: gets a stream from a server, into a directory, a callback or an iterator. */
 import type { KeyOptions } from "./client-keys.ts";
 import { checkedClientKeys } from "./client-keys.ts";
-import { type ErrorName, FramesError, truncateMessage } from "../errors.ts";
+import { FramesError, truncateMessage } from "../errors.ts";
 import type { ReceiveTarget } from "../frame.ts";
 import { UndeliveredReport, type SourceReport } from "./undelivered.ts";
 import { formatAddress, parseAddress } from "../net/address.ts";
 import { CallbackSink, type ReceivedFrame, type SingleOutput } from "./callback-sink.ts";
 import { RecordingTarget, type SegmentLimits } from "./recording-target.ts";
 import { ReceiveSession } from "./receive-session.ts";
-import type { SourceProgress, Undelivered } from "../protocol/progress.ts";
+import { type SourceProgress, totalProgress, type Undelivered } from "../protocol/progress.ts";
+import { summarize, type TransferSummary } from "./summary.ts";
 import { isVideoPath, VideoFile } from "./video-file.ts";
 import { StreamCopy } from "../store/directory/stream-copy.ts";
 import { checkPathPart } from "../store/name-rules.ts";
@@ -64,32 +65,12 @@ export type ReceiveEvent =
   /** Frames that the server did not send, or that could not be stored here, and why. */
   | { type: "undelivered"; report: Undelivered };
 
-/** Result of `receive`. */
-export interface ReceiveSummary {
-  readonly stream: string;
-  /** Frames present after the run: received now, or present before. */
-  readonly frames: number;
-  /** Bytes of frames received. */
-  readonly bytes: number;
-  /** Part of `frames`: frames present before the run. */
-  readonly present: number;
-  /** Frames that could not be stored here. */
-  readonly refused: number;
-  /** Frames that the server no longer has or cannot read; without `dropped`. */
-  readonly lost: number;
-  /** Frames that the server skipped because of `latest`. */
-  readonly dropped: number;
+/** Result of `receive`. Frames in `dropped` are not in `lost`. */
+export interface ReceiveSummary extends TransferSummary {
   /** Connections after the first. */
   readonly retries: number;
-  readonly seconds: number;
   /** Location of the store, as the server names it. */
   readonly store: string;
-  readonly address: string;
-  readonly sources: readonly SourceReport[];
-  /** Frames not received, and why: the first 1,000; `onEvent` gets all of them. */
-  readonly undelivered: readonly Undelivered[];
-  /** Number of frames not received, by error code; without `dropped`. */
-  readonly reasons: Readonly<Partial<Record<ErrorName, number>>>;
   /** Whether the caller stopped it before the end of the stream; never true with `follow`. */
   readonly interrupted: boolean;
 }
@@ -383,25 +364,14 @@ async function runReceive(
     },
   );
   const { isComplete, retries } = await session.run();
-  const sum = (count: (source: SourceProgress) => number) =>
-    session.progress.reduce((total, source) => total + count(source), 0);
-  const refused = sum((source) => source.refused);
-  const dropped = sum((source) => source.dropped);
+  const start = { stream, address: formatAddress(address), started };
+  const { lost, dropped } = totalProgress(session.progress);
   return {
-    stream,
-    frames: sum(({ settled }) => settled) - refused,
-    bytes: sum(({ bytes }) => bytes),
-    present: sum(({ present }) => present),
-    refused,
-    lost: sum(({ lost }) => lost) - dropped,
+    ...summarize(start, session.progress, undeliveredReport),
+    lost: lost - dropped,
     dropped,
     retries,
-    seconds: (Date.now() - started) / 1000,
     store,
-    address: formatAddress(address),
-    sources: sourceReports(),
-    undelivered: undeliveredReport.undelivered,
-    reasons: undeliveredReport.reasons,
     // With `follow` there is no other way to end.
     interrupted: !isComplete && !follow,
   };

@@ -1,12 +1,13 @@
 /** `send()`: plans what to send, and runs a session that sends it. */
 import { checkedClientKeys, clientKeys } from "./client-keys.ts";
 import { SendSession } from "./send-session.ts";
+import { summarize, type TransferSummary } from "./summary.ts";
 import { UndeliveredReport, type SourceReport } from "./undelivered.ts";
 import type { NotRemoved } from "./sent-file-remover.ts";
-import { type ErrorName, FramesError, truncateMessage } from "../errors.ts";
+import { FramesError, truncateMessage } from "../errors.ts";
 import type { ConflictPolicy } from "../frame.ts";
 import { formatAddress, parseAddress } from "../net/address.ts";
-import type { SourceProgress, Undelivered } from "../protocol/progress.ts";
+import { type SourceProgress, totalProgress, type Undelivered } from "../protocol/progress.ts";
 import type { SkippedPath } from "../source/files/directory-source.ts";
 import { plan } from "./plan/plan.ts";
 import { createPacer, type Plan, type PlanOptions, type Sendable } from "./plan/options.ts";
@@ -76,42 +77,22 @@ export type SendEvent =
   /** A directory, camera or URL failed, and is tried again. */
   | { type: "retry"; error: FramesError };
 
-/** Result of `send`. */
-export interface SendSummary {
-  readonly stream: string;
-  /** Frames that the server has now: stored by this session, or before it. */
-  readonly frames: number;
-  /** Bytes of frames sent. */
-  readonly bytes: number;
-  /** Part of `frames`: frames that the server had already. */
-  readonly present: number;
+/** Result of `send`. `frames` are those that the server has now. */
+export interface SendSummary extends TransferSummary {
   /** Frames that the server stored once and that were moved away since; not in `frames`. */
   readonly removedAtServer: number;
   /** Frames left out because their names are taken, with `onConflict: "skip"`. */
   readonly conflictsSkipped: number;
-  /** Frames that the server refused. */
-  readonly refused: number;
-  /** Frames that were never sent: not readable, too large, or dropped by a queue. */
-  readonly lost: number;
   /** Connections after the first. */
   readonly retries: number;
   /** Frames removed here by `move`. */
   readonly removed: number;
   /** Frames that `move` left in place, because they changed or could not be removed. */
   readonly notRemoved: number;
-  readonly seconds: number;
   /** Location of the store, as the server names it. */
   readonly store: string;
-  readonly address: string;
-  readonly sources: readonly SourceReport[];
-  /** Frames not delivered, and why: the first 1,000; `onEvent` gets all of them. */
-  readonly undelivered: readonly Undelivered[];
   /** Files that `include` and `exclude` left out. */
   readonly filteredOut: number;
-  /** Frames dropped by an explicit `policy`. */
-  readonly dropped: number;
-  /** Frames not delivered, by error code. Frames in `dropped` count only with `failOnGap`. */
-  readonly reasons: Readonly<Partial<Record<ErrorName, number>>>;
   /** Whether the caller stopped it before all frames were sent. */
   readonly interrupted: boolean;
 }
@@ -218,7 +199,6 @@ async function runPlan(
   };
   emitSkipped();
   const undeliveredReport = new UndeliveredReport(options);
-  const { undelivered, reasons } = undeliveredReport;
   const addUndelivered = (item: Undelivered) => {
     undeliveredReport.add(item);
     options.onEvent?.({ type: "undelivered", report: item });
@@ -227,9 +207,10 @@ async function runPlan(
     const error = new FramesError("unreadable", why);
     addUndelivered({ source: path, first: 0, last: 0, what: path, error });
   }
-  const base = { stream, address: formatAddress(address), undelivered, reasons, filteredOut };
+  const start = { stream, address: formatAddress(address), started };
   if (sources.length === 0 && watch === undefined && pipe === undefined) {
-    return { ...base, ...emptyCounts, store: "", sources: [], dropped: 0, interrupted: false };
+    const summary = { ...summarize(start, [], undeliveredReport), ...emptyCounts };
+    return { ...summary, store: "", filteredOut, interrupted: false };
   }
   // With a spool the session may start offline, where no name can be looked up.
   const keys =
@@ -304,27 +285,18 @@ async function runPlan(
   const { done, welcome, retries, removed } = await sending;
   await reading;
   emitSkipped();
-  const sum = (count: (source: SourceProgress) => number) =>
-    session.progress.reduce((total, source) => total + count(source), 0);
-  const refused = sum((source) => source.refused);
-  const removedAtServer = sum((source) => source.removedAtServer);
-  const conflictsSkipped = sum((source) => source.conflictsSkipped);
+  const summary = summarize(start, session.progress, undeliveredReport);
+  const { removedAtServer, conflictsSkipped } = totalProgress(session.progress);
   return {
-    ...base,
-    frames: sum(({ settled }) => settled) - refused - removedAtServer - conflictsSkipped,
-    bytes: sum(({ bytes }) => bytes),
-    present: sum(({ present }) => present) + done.present,
+    ...summary,
+    present: summary.present + done.present,
     removedAtServer,
     conflictsSkipped,
-    refused,
-    lost: sum(({ lost }) => lost),
     retries,
     removed,
     notRemoved: notRemovedCount,
-    seconds: (Date.now() - started) / 1000,
     store: truncateMessage(welcome.store ?? ""),
-    sources: sourceReports(),
-    dropped: undeliveredReport.dropped,
+    filteredOut,
     interrupted: session.isInterrupted,
   };
 }

@@ -2,7 +2,7 @@
 // way.
 //
 // Covers: cli/receive.ts,
-//   client/receive-connection.ts, client/receive-session.ts, client/receive.ts,
+//   client/receive-connection.ts, client/receive-session.ts, client/receive.ts, client/summary.ts,
 //   server/playback-connection.ts
 
 import { Database } from "bun:sqlite";

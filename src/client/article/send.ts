@@ -1,13 +1,14 @@
 /** Sends to the article's server in its protocol, for sites that migrate one end at a time. */
 import { ArticleSendConnection } from "./connection.ts";
 import { FramesError, usageError } from "../../errors.ts";
+import { summarize } from "../summary.ts";
 import { UndeliveredReport } from "../undelivered.ts";
 import { formatAddress, parseAddress } from "../../net/address.ts";
 import { plan } from "../plan/plan.ts";
 import type { Plan, Sendable } from "../plan/options.ts";
 import { emptyCounts, type SendOptions, type SendSummary } from "../send.ts";
 import { OutgoingSource } from "../../protocol/send/outgoing-source.ts";
-import type { SourceProgress, Undelivered } from "../../protocol/progress.ts";
+import type { Undelivered } from "../../protocol/progress.ts";
 
 /** Warning to print before sending: what this protocol cannot guarantee. */
 export const articleWarning =
@@ -147,24 +148,9 @@ export async function sendArticlePlan(
     for (const source of sources) source.close();
   }
   emitSkipped();
-  const sum = (count: (source: SourceProgress) => number) =>
-    progress.reduce((total, source) => total + count(source), 0);
-  return {
-    ...emptyCounts,
-    stream,
-    address: formatAddress(address),
-    frames: sum(({ settled }) => settled),
-    bytes: sum(({ bytes }) => bytes),
-    lost: sum(({ lost }) => lost),
-    seconds: (Date.now() - started) / 1000,
-    store: "",
-    sources: sourceReports(),
-    dropped: undeliveredReport.dropped,
-    undelivered: undeliveredReport.undelivered,
-    reasons: undeliveredReport.reasons,
-    filteredOut,
-    interrupted,
-  };
+  const start = { stream, address: formatAddress(address), started };
+  const counts = summarize(start, progress, undeliveredReport);
+  return { ...emptyCounts, ...counts, store: "", filteredOut, interrupted };
 }
 
 /**
