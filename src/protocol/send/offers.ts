@@ -208,11 +208,9 @@ export class Offers {
     source.wanted.push(frame);
   }
 
-  /** Takes the next wanted frame of the source. */
-  shiftWanted(source: OutgoingSource): Frame | undefined {
-    const frame = source.wanted.shift();
-    if (frame !== undefined) this.#wantedFrames--;
-    return frame;
+  /** Called when the next wanted frame of a source was taken from its queue. */
+  onWantedTaken(): void {
+    this.#wantedFrames--;
   }
 
   /** Returns candidates without an answer to their sources when the connection broke. */

@@ -1,7 +1,7 @@
 /** Send queue and progress of one source. It outlives connections. */
 import type { FramesError } from "../../errors.ts";
 import { compileCheaply } from "../../common/compilation.ts";
-import type { Frame, FrameDescription, FrameSource, Loss, RawShape } from "../../frame.ts";
+import type { Frame, FrameSource, Loss, RawShape } from "../../frame.ts";
 import { encodeControl } from "../../wire/encode.ts";
 import { MessageType } from "../../wire/messages.ts";
 import { DelayHistogram } from "../delay-histogram.ts";
@@ -29,16 +29,6 @@ export interface LostRange {
   readonly text: string;
   /** Name of the lost frame, if it may be sent later. */
   readonly name?: string | undefined;
-}
-
-/** Takes the frames of a source on one connection. */
-export interface FrameConsumer {
-  /** Whether the consumer has room for another frame. */
-  wantsFrame(source: OutgoingSource): boolean;
-  /** Takes a frame or loss from the source. */
-  accept(source: OutgoingSource, item: Frame | Loss): void;
-  /** Called when the source has provided an item asynchronously, or has failed. */
-  onAvailable(failure: { error: unknown } | undefined): void;
 }
 
 /** A frame damaged in transit this many times is given up. */
@@ -91,11 +81,14 @@ export class OutgoingSource {
   readonly #damageCounts = new Map<number, number>();
   /** Set once the source goes on under a new session. */
   #renumbering: Renumbering | undefined;
-  #isPulling = false;
+  /** Whether the source has been asked for an item that it provides later. */
+  #isAwaiting = false;
+  /** An item that the source provided later, and that `next` has not returned. */
+  #arrived: Frame | Loss | undefined;
   #isEnded = false;
   #isStopped = false;
-  /** The consumer on the current connection; `undefined` while disconnected. */
-  #consumer: FrameConsumer | undefined;
+  /** Called when `next` has more to return; `undefined` while disconnected. */
+  #onReady: (() => void) | undefined;
 
   /**
    * @param streamNameAt returns the stream for a capture time in ns, if the stream depends on it
@@ -144,6 +137,7 @@ export class OutgoingSource {
   get isExhausted(): boolean {
     return (
       this.#isEnded &&
+      this.#arrived === undefined &&
       this.frame === undefined &&
       this.large === undefined &&
       this.candidates.length === 0 &&
@@ -159,11 +153,11 @@ export class OutgoingSource {
   get hasUnsent(): boolean {
     if (this.input.stopCapture !== undefined) return false;
     const pending = this.candidates.length + this.wanted.length + this.pendingCandidates;
-    return !this.#isEnded || (this.#isResumable && pending > 0);
+    return !this.#isEnded || (this.isResumable && pending > 0);
   }
 
-  /** Whether a later delivery can send what stays unsent. */
-  get #isResumable(): boolean {
+  /** Whether a later delivery can send what stays unsent. It may change while frames are taken. */
+  get isResumable(): boolean {
     return this.input.isResumable === true;
   }
 
@@ -179,8 +173,9 @@ export class OutgoingSource {
   stop(): void {
     if (this.input.stopCapture !== undefined) return this.input.stopCapture();
     this.#isEnded = true;
-    if (!this.#isResumable) return;
+    if (!this.isResumable) return;
     this.#isStopped = true;
+    this.#arrived = undefined;
     this.candidates = [];
     this.wanted = [];
   }
@@ -190,48 +185,69 @@ export class OutgoingSource {
     return this.#isStopped;
   }
 
-  /** Attaches the source to the consumer of a new connection. */
-  connect(consumer: FrameConsumer): void {
-    this.#consumer = consumer;
+  /**
+   * Attaches the source to a new connection.
+   *
+   * @param onReady called when a pending item has come, or the source has failed
+   */
+  connect(onReady: () => void): void {
+    this.#onReady = onReady;
     this.input.onConnected?.();
   }
 
   /**
-   * Pulls frames and losses while the consumer wants them. One asynchronous request is open at a
-   * time.
+   * Returns the next frame or loss. Returns `pending` if it comes later, and `end` once the source
+   * has ended or failed.
    *
-   * @param offered whether the frames are offered before they are sent
+   * @param limit largest frame that the server accepts, in bytes; a larger one is a loss
+   * @param offered whether the frame is offered before it is sent
    */
-  pull(offered: boolean): void {
-    while (!this.#isPulling && !this.#isEnded && this.#consumer?.wantsFrame(this) === true) {
+  next(limit: number, offered: boolean): Frame | Loss | "pending" | "end" {
+    let item = this.#arrived;
+    if (item !== undefined) {
+      this.#arrived = undefined;
+    } else {
+      if (this.#isAwaiting) return "pending";
+      if (this.#isEnded) return "end";
       const next = this.input.next(offered);
-      if (!(next instanceof Promise)) {
-        if (next === undefined) this.#isEnded = true;
-        else this.#deliver(next);
-        continue;
+      if (next instanceof Promise) {
+        this.#await(next);
+        return "pending";
       }
-      this.#isPulling = true;
-      next.then(
-        (item) => {
-          this.#isPulling = false;
-          if (item === undefined) this.#isEnded = true;
-          else if (!this.#isEnded) this.#deliver(item);
-          this.#consumer?.onAvailable(undefined);
-        },
-        (error: unknown) => {
-          this.#isPulling = false;
-          this.#isEnded = true;
-          this.failure = { error };
-          this.#consumer?.onAvailable(this.failure);
-        },
-      );
+      if (next === undefined) {
+        this.#isEnded = true;
+        return "end";
+      }
+      item = next;
     }
+    if (this.#renumbering !== undefined) item = this.#renumbering.renumber(item);
+    return limited(item, limit);
   }
 
-  #deliver(provided: Frame | Loss): void {
-    const item = this.#renumbering?.renumber(provided) ?? provided;
-    if (this.#consumer !== undefined) this.#consumer.accept(this, item);
-    else if ("error" in item) this.unreportedLosses.push(item);
+  #await(next: Promise<Frame | Loss | undefined>): void {
+    this.#isAwaiting = true;
+    next.then(
+      (item) => {
+        this.#isAwaiting = false;
+        if (item === undefined) this.#isEnded = true;
+        else if (!this.#isEnded) this.#arrived = item;
+        if (this.#onReady === undefined) this.#keepArrived();
+        else this.#onReady();
+      },
+      (error: unknown) => {
+        this.#isAwaiting = false;
+        this.#isEnded = true;
+        this.failure = { error };
+        this.#onReady?.();
+      },
+    );
+  }
+
+  /** Keeps an item for the next connection. */
+  #keepArrived(): void {
+    const item = this.#arrived === undefined ? "end" : this.next(Infinity, false);
+    if (typeof item === "string") return;
+    if ("error" in item) this.unreportedLosses.push(item);
     else this.requeue(item, undefined, false);
   }
 
@@ -243,12 +259,16 @@ export class OutgoingSource {
     this.#onSettled?.(frame);
   }
 
-  /** Asks the source for a frame again, or for its loss, after reading it failed. */
-  retry(frame: Frame, error: FramesError): Frame | Loss {
+  /**
+   * Asks the source for a frame again, or for its loss, after reading it failed.
+   *
+   * @param limit as in `next`
+   */
+  retry(frame: Frame, error: FramesError, limit: number): Frame | Loss {
     const { sequence } = frame;
     const item = this.input.retry(originalOf(frame), error);
-    if (this.#renumbering === undefined) return item;
-    if (!("error" in item)) return this.#renumbering.renumberFrame(item);
+    if (this.#renumbering === undefined) return limited(item, limit);
+    if (!("error" in item)) return limited(this.#renumbering.renumberFrame(item), limit);
     this.#renumbering.forget(frame);
     return { ...item, first: sequence, last: sequence };
   }
@@ -287,15 +307,6 @@ export class OutgoingSource {
     return losses;
   }
 
-  /**
-   * Returns the loss if the item is one or is a frame over `limit` bytes. Returns `undefined` for a
-   * frame to send.
-   */
-  toLoss(item: Frame | Loss, limit: number): Loss | undefined {
-    if ("error" in item) return item;
-    return item.size > limit ? tooLargeLoss(item, limit) : undefined;
-  }
-
   /** Counts damage to a frame in transit. Returns whether the frame must be given up. */
   countDamage(sequence: number): boolean {
     const attempts = (this.#damageCounts.get(sequence) ?? 0) + 1;
@@ -324,7 +335,8 @@ export class OutgoingSource {
 
   /** Puts every unsettled frame back, in order of sequence number, when the connection broke. */
   disconnect(): void {
-    this.#consumer = undefined;
+    this.#onReady = undefined;
+    this.#keepArrived();
     this.liveWindow.reset();
     this.declaredStream = undefined;
     this.blockedSince = undefined;
@@ -393,9 +405,12 @@ function isSameShape(a: RawShape | undefined, b: RawShape | undefined): boolean 
   return a?.width === b?.width && a?.height === b?.height && a?.format === b?.format;
 }
 
-function tooLargeLoss({ name, sequence, size }: FrameDescription, limit: number): Loss {
+/** Returns a loss in place of a frame over `limit` bytes. */
+export function limited(item: Frame | Loss, limit: number): Frame | Loss {
+  if ("error" in item || item.size <= limit) return item;
+  const { name, sequence, size } = item;
   const error = tooLargeError(size, limit);
   return { first: sequence, last: sequence, what: name, name, error };
 }
 
-compileCheaply(OutgoingSource.prototype.pull);
+compileCheaply(OutgoingSource.prototype.next, limited);

@@ -18,7 +18,7 @@ import type { SchedulerHooks, SendPolicy } from "./scheduler-hooks.ts";
 import { LargeFrame } from "../large-frame.ts";
 import { LossReports, SuspectFrame } from "./loss-reports.ts";
 import { Offers } from "./offers.ts";
-import type { Candidate, OutgoingSource, FrameConsumer } from "./outgoing-source.ts";
+import { type Candidate, limited, type OutgoingSource } from "./outgoing-source.ts";
 import { originalOf } from "./renumbering.ts";
 import type { WriteBatch } from "./write-batch.ts";
 import { SendWindow } from "./send-window.ts";
@@ -37,7 +37,7 @@ const maxPackedBytesWithOffers = 32_768;
 /** Losses taken from a source before the next source has its turn. */
 const maxLossesPerTurn = 1000;
 
-export class Scheduler implements FrameConsumer {
+export class Scheduler {
   readonly #welcome: Welcome;
   readonly #policy: SendPolicy;
   readonly #hooks: SchedulerHooks;
@@ -79,7 +79,7 @@ export class Scheduler implements FrameConsumer {
     this.#hooks = hooks;
     this.#window = new SendWindow(welcome.window);
     compileCheaply(this.#packNext, this.#begin, this.ack, this.#nextFrame, this.#sendLosses);
-    compileCheaply(this.#onFrameSent, this.accept, this.#packRound);
+    compileCheaply(this.#onFrameSent, this.#ask, this.#packRound);
     this.#recentMs = recentPeriodMs(welcome.receipts);
     this.#knowsKeys = welcome.features?.includes(videoFeature) === true;
     for (const { input: source } of sources)
@@ -121,20 +121,20 @@ export class Scheduler implements FrameConsumer {
 
   /** Takes over what an earlier connection left in the source. */
   #resume(source: OutgoingSource): void {
-    source.connect(this);
+    source.connect(() => this.#onReady(source));
     const { unconfirmedLosses, unreportedLosses } = source;
     source.unconfirmedLosses = [];
     source.unreportedLosses = [];
     for (const range of unconfirmedLosses) this.#lossReports.requeue(source, range);
-    for (const loss of unreportedLosses) this.accept(source, loss);
+    for (const loss of unreportedLosses) this.#reportLoss(source, loss);
     if (source.failure !== undefined) this.#hooks.onError(source.failure.error);
     const { candidates } = source;
     source.candidates = [];
     for (const candidate of candidates) {
       const { frame } = candidate;
       // This server's limit may be lower than that of the server before, or no limit was known yet.
-      const loss = source.toLoss(frame, this.#welcome.limits.frame);
-      if (loss !== undefined) this.#reportLoss(source, loss);
+      const item = limited(frame, this.#welcome.limits.frame);
+      if ("error" in item) this.#reportLoss(source, item);
       else if (this.#offers === undefined) source.wanted.push(frame);
       // OFFER does not carry metadata, so a stored frame with other metadata would count as equal.
       else if (frame.metadata !== "") this.#offers.addWanted(source, frame);
@@ -226,28 +226,45 @@ export class Scheduler implements FrameConsumer {
    */
   #nextFrame(source: OutgoingSource): boolean {
     const offers = this.#offers;
-    let offered = false;
     const offersFirst = this.#offersFirst(source);
+    let offered = false;
     if (offers !== undefined) {
-      if (offersFirst) source.pull(true);
+      if (offersFirst) this.#findCandidates(source, offers);
       offered = offers.offer(source);
     }
     if (source.frame !== undefined || source.large !== undefined) return offered;
-    source.frame = offers?.shiftWanted(source) ?? source.wanted.shift();
-    if (!offersFirst) source.pull(false);
+    if (source.wanted.length > 0) {
+      source.frame = source.wanted.shift();
+      offers?.onWantedTaken();
+    } else if (!offersFirst && this.#canBegin(source)) {
+      // A frame taken too early would grow old while it waits here.
+      source.frame = this.#ask(source, false);
+    }
     return offered;
   }
 
   /** Whether frames of this source are offered before they are sent. */
   #offersFirst(source: OutgoingSource): boolean {
-    return this.#offers !== undefined && source.input.isResumable === true;
+    return this.#offers !== undefined && source.isResumable;
   }
 
-  wantsFrame(source: OutgoingSource): boolean {
-    if (this.#lossesThisTurn >= maxLossesPerTurn) return false;
-    if (this.#offersFirst(source)) return this.#offers!.wantsCandidates(source);
-    // A frame taken too early would grow old while it waits here.
-    return source.frame === undefined && this.#canBegin(source);
+  #findCandidates(source: OutgoingSource, offers: Offers): void {
+    while (offers.wantsCandidates(source)) {
+      const frame = this.#ask(source, true);
+      if (frame === undefined) return;
+      source.requeue(frame, undefined, false);
+    }
+  }
+
+  /** Asks a source for a frame, and reports the losses before it. */
+  #ask(source: OutgoingSource, offered: boolean): Frame | undefined {
+    while (this.#lossesThisTurn < maxLossesPerTurn) {
+      const item = source.next(this.#welcome.limits.frame, offered);
+      if (typeof item === "string") return undefined;
+      if (!("error" in item)) return item;
+      this.#reportLoss(source, item);
+    }
+    return undefined;
   }
 
   /**
@@ -258,20 +275,8 @@ export class Scheduler implements FrameConsumer {
     return !this.#usesLiveWindow || source.liveWindow.canBegin(this.#now, this.#recentMs);
   }
 
-  /** Takes a frame or a loss from a source. */
-  accept(source: OutgoingSource, item: Frame | Loss): void {
-    const loss = source.toLoss(item, this.#welcome.limits.frame);
-    if (loss !== undefined) return this.#reportLoss(source, loss);
-    const frame = item as Frame;
-    const isBusy = source.frame !== undefined;
-    if (this.#offersFirst(source) || (isBusy && this.#offers !== undefined)) {
-      source.requeue(frame, undefined, false);
-    } else if (isBusy) source.wanted.push(frame);
-    else source.frame = frame;
-  }
-
-  /** Called when a source has provided an item asynchronously, or has failed. */
-  onAvailable(failure: { error: unknown } | undefined): void {
+  /** Called when a source has more to provide, or has failed. */
+  #onReady({ failure }: OutgoingSource): void {
     if (failure !== undefined) this.#hooks.onError(failure.error);
     this.#hooks.onWritable();
   }
@@ -327,7 +332,11 @@ export class Scheduler implements FrameConsumer {
   /** Asks the source whether to try again after reading a frame failed. */
   #retry(source: OutgoingSource, frame: Frame, error: unknown): void {
     if (!(error instanceof FramesError)) throw error;
-    this.accept(source, source.retry(frame, error));
+    const item = source.retry(frame, error, this.#welcome.limits.frame);
+    if ("error" in item) this.#reportLoss(source, item);
+    else if (this.#offersFirst(source) || source.frame !== undefined) {
+      source.requeue(item, undefined, false);
+    } else source.frame = item;
   }
 
   #onFrameSent(source: OutgoingSource, frame: Frame, crc: number): void {

@@ -57,16 +57,14 @@ class Items implements FrameSource {
   close(): void {}
 }
 
-/** Connects a source and takes all that it gives. */
+/** Takes all that a source gives. */
 function take(source: OutgoingSource): (Frame | Loss)[] {
   const taken: (Frame | Loss)[] = [];
-  source.connect({
-    wantsFrame: () => true,
-    accept: (_, item) => void taken.push(item),
-    onAvailable() {},
-  });
-  source.pull(false);
-  return taken;
+  for (;;) {
+    const item = source.next(Infinity, false);
+    if (typeof item === "string") return taken;
+    taken.push(item);
+  }
 }
 
 const numbersOf = (items: readonly (Frame | Loss)[]) =>
@@ -111,15 +109,15 @@ test("a frame that its source takes back keeps its new number until it is settle
   expect(numbersOf([first!, second!, again!, secondAgain!])).toEqual([1, 2, 1, 2]);
   source.settle(again!);
   source.beginSession();
-  expect(numbersOf([source.retry(again!, new FramesError("changed"))])).toEqual([1]);
+  expect(numbersOf([source.retry(again!, new FramesError("changed"), Infinity)])).toEqual([1]);
 });
 
 test("a frame of a new session that cannot be read is lost under its new number", () => {
   const source = new OutgoingSource(1, new Items(frameOf(7)));
   source.beginSession();
   const [frame] = take(source) as [Frame];
-  expect(numbersOf([source.retry(frame, new FramesError("changed"))])).toEqual([1]);
-  expect(numbersOf([source.retry(frame, new FramesError("vanished"))])).toEqual([[1, 1]]);
+  expect(numbersOf([source.retry(frame, new FramesError("changed"), Infinity)])).toEqual([1]);
+  expect(numbersOf([source.retry(frame, new FramesError("vanished"), Infinity)])).toEqual([[1, 1]]);
 });
 
 test("a frame of a new session has everything else of its own", async () => {
