@@ -7,7 +7,8 @@ import type { ConflictPolicy } from "../frame.ts";
 import { parseAddress } from "../net/address.ts";
 import { plan } from "../client/plan/plan.ts";
 import type { Plan } from "../client/plan/options.ts";
-import { sendPlan, type SendOptions } from "../client/send.ts";
+import { sendPlan } from "../client/send.ts";
+import type { SendOptions } from "../client/send-options.ts";
 import { isMedia } from "../source/media/media.ts";
 import { DirectorySource } from "../source/files/directory-source.ts";
 import { checkPathPart, sourceFolderPath } from "../store/name-rules.ts";
@@ -39,13 +40,8 @@ export async function sendCommand(
     parseAddress(options.to ?? "127.0.0.1", args.label("to"));
     const isArticle = args.isOn("article");
     if (isArticle) checkArticleOptions(options);
-    const onRetry = (error: FramesError) => output.onEvent({ type: "retry", error });
     const dryRun = args.isOn("dry-run");
-    const onTimeClamped = (path: string) => output.onEvent({ type: "time-clamped", path });
-    const onNotice = (source: string, message: string) =>
-      output.onEvent({ type: "notice", source, message });
-    const callbacks = { onRetry, onTimeClamped, onNotice };
-    const planOptions = { ...options, ...callbacks, dryRun, onlyPictures: isArticle };
+    const planOptions = { ...options, ...output.callbacks, dryRun, onlyPictures: isArticle };
     const planned = await plan(args.positionals, planOptions, started);
     if (dryRun) return printDryRun(planned, args, terminal, output);
     const summary = await runTransfer(output, signals, async (signal) => {

@@ -5,7 +5,7 @@ import type { FrameDescription, ReceiveTarget, Outcome } from "../frame.ts";
 import type { Address } from "../net/address.ts";
 import { ReceiveConnection } from "./receive-connection.ts";
 import { DelayHistogram } from "../protocol/delay-histogram.ts";
-import type { SourceProgress, Undelivered } from "../protocol/progress.ts";
+import { noProgress, type SourceProgress, type Undelivered } from "../protocol/progress.ts";
 import type { ReceiverLimits } from "../protocol/receive/receiver-events.ts";
 import type { Hello, Welcome } from "../wire/messages.ts";
 
@@ -197,30 +197,18 @@ export class ReceiveSession {
     this.#receivedBytes = receivedBytes;
   }
 
-  #progressOf(name: string) {
+  #progressOf(name: string): SourceProgress {
     const existing = this.#sources.get(name);
     if (existing !== undefined) return existing;
     const isLive = this.#hello.follow === true;
-    const created = {
+    const created: SourceProgress = {
+      ...noProgress,
       name,
       total: undefined,
       get capturedCount() {
         return this.settled + this.lost;
       },
-      sent: 0,
-      bytes: 0,
-      settled: 0,
-      settledBytes: 0,
-      present: 0,
-      removedAtServer: 0,
-      refused: 0,
-      conflictsSkipped: 0,
-      lost: 0,
-      dropped: 0,
-      retried: 0,
-      delays: isLive ? new DelayHistogram() : undefined,
-      largeFrameSent: 0,
-      largeFrameSize: 0,
+      ...(isLive ? { delays: new DelayHistogram() } : {}),
     };
     this.#sources.set(name, created);
     return created;

@@ -12,25 +12,28 @@ import { connect } from "../net/connect.ts";
 import { monotonicNow } from "../common/clock.ts";
 import type { Connection, ConnectionHandler } from "../net/connection.ts";
 import type { OutgoingSource } from "../protocol/send/outgoing-source.ts";
-import { Sender, type SenderEvents } from "../protocol/send/sender.ts";
+import { Sender } from "../protocol/send/sender.ts";
+import type { SenderEvent } from "../protocol/send/sender-event.ts";
+import type { SenderOptions } from "../protocol/send/sender-options.ts";
 import { outgoingBufferBytes } from "../protocol/send/write-batch.ts";
-import type { Done, Hello, Welcome } from "../wire/messages.ts";
+import type { Done, Welcome } from "../wire/messages.ts";
 
 /** Times are in milliseconds. */
-export interface SendConnectionOptions {
+export interface SendConnectionOptions extends Omit<
+  SenderOptions,
+  "timeoutMs" | "now" | "onWritable"
+> {
+  readonly address: Address;
   readonly timeout: number;
   readonly connectTimeout: number;
   /** Key to prove over TLS 1.3; without one the connection is plain. */
   readonly key: Key | undefined;
-  /** Whether offered frames are always compared by CRC-32, not by size and time. */
-  readonly checksum: boolean;
   /** Bandwidth limit in bytes a second. */
   readonly maxBytesPerSecond: number | undefined;
-}
-
-export interface SendConnectionEvents extends Omit<SenderEvents, "onWritable"> {
+  /** Called with each event of the sender. */
+  readonly onEvent: (event: SenderEvent) => void;
   /** Called about once a second; an error thrown here ends the connection. */
-  onTick(): void;
+  readonly onTick: () => void;
 }
 
 /**
@@ -43,9 +46,7 @@ const maxPumpMs = 20;
 const stopTimeoutMs = 10_000;
 
 export class SendConnection implements ConnectionHandler {
-  readonly #address: Address;
   readonly #options: SendConnectionOptions;
-  readonly #events: SendConnectionEvents;
   readonly #sources: readonly OutgoingSource[];
   readonly #sender: Sender;
   readonly #buffer = new Uint8Array(outgoingBufferBytes);
@@ -60,29 +61,15 @@ export class SendConnection implements ConnectionHandler {
   #sourceFailure: { error: unknown } | undefined;
   #deadline: NodeJS.Timeout | undefined;
 
-  constructor(
-    address: Address,
-    hello: Hello,
-    sources: readonly OutgoingSource[],
-    options: SendConnectionOptions,
-    events: SendConnectionEvents,
-  ) {
-    this.#address = address;
+  constructor(options: SendConnectionOptions) {
     this.#options = options;
-    this.#events = events;
-    this.#sources = sources;
-    this.#sender = new Sender(
-      sources,
-      hello,
-      options,
-      options.timeout,
-      monotonicNow(),
-      {
-        ...events,
-        onWritable: () => this.wake(),
-      },
-      options.key,
-    );
+    this.#sources = options.sources;
+    this.#sender = new Sender({
+      ...options,
+      timeoutMs: options.timeout,
+      now: monotonicNow(),
+      onWritable: () => this.wake(),
+    });
   }
 
   /** Whether `interrupt` was called before all frames were sent. */
@@ -103,7 +90,7 @@ export class SendConnection implements ConnectionHandler {
   async run(): Promise<{ done: Done; welcome: Welcome }> {
     try {
       const connecting = connect(
-        this.#address,
+        this.#options.address,
         this,
         this.#options.connectTimeout,
         this.#options.key !== undefined,
@@ -117,6 +104,7 @@ export class SendConnection implements ConnectionHandler {
     } catch (error) {
       this.#end();
       this.#sender.returnToSources();
+      this.#emitEvents();
       throw error;
     }
   }
@@ -183,6 +171,7 @@ export class SendConnection implements ConnectionHandler {
         const now = monotonicNow();
         if (now > pauseAt) return void setImmediate(() => this.#pump());
         const { length, piece } = this.#sender.transmit(this.#buffer, now);
+        this.#emitEvents();
         if (length === 0) break;
         connection.send(this.#buffer.subarray(0, length));
         if (piece !== undefined) connection.send(piece);
@@ -210,6 +199,7 @@ export class SendConnection implements ConnectionHandler {
       this.#sender.receive(chunk, monotonicNow());
     } finally {
       this.#isReceiving = false;
+      this.#emitEvents();
     }
     const { done, welcome } = this.#sender;
     if (done === undefined || welcome === undefined) return this.#pump();
@@ -225,7 +215,7 @@ export class SendConnection implements ConnectionHandler {
 
   tick(): void {
     if (this.#isEnded) return;
-    this.#events.onTick();
+    this.#options.onTick();
     this.#sender.tick(monotonicNow());
   }
 
@@ -261,8 +251,13 @@ export class SendConnection implements ConnectionHandler {
     }
     this.#sender.fail(reason);
     const { length } = this.#sender.transmit(this.#buffer, monotonicNow());
+    this.#emitEvents();
     connection.send(this.#buffer.subarray(0, length));
     connection.finish();
+  }
+
+  #emitEvents(): void {
+    for (const event of this.#sender.takeEvents()) this.#options.onEvent(event);
   }
 
   #end(): void {
@@ -271,6 +266,6 @@ export class SendConnection implements ConnectionHandler {
   }
 
   #peer(): string {
-    return formatAddress(this.#address);
+    return formatAddress(this.#options.address);
   }
 }

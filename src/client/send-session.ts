@@ -1,55 +1,31 @@
 /** Sends a session over any number of connections; each one resumes at the last receipt. */
 import { Reconnector, type ClientKeys } from "./reconnect.ts";
 import { SendConnection } from "./send-connection.ts";
-import { FramesError } from "../errors.ts";
-import type { Frame, FrameSource } from "../frame.ts";
-import type { Address } from "../net/address.ts";
-import { SentFileRemover, type NotRemoved } from "./sent-file-remover.ts";
+import type { Plan } from "./plan/options.ts";
+import type { SendEvent } from "./send-event.ts";
+import type { SendOptions } from "./send-options.ts";
+import type { SourceReport } from "./undelivered.ts";
+import { FramesError, truncateMessage } from "../errors.ts";
+import type { FrameSource } from "../frame.ts";
+import { type Address, formatAddress } from "../net/address.ts";
+import { SentFileRemover } from "./sent-file-remover.ts";
 import { OutgoingSource } from "../protocol/send/outgoing-source.ts";
-import type { SourceProgress, Undelivered } from "../protocol/progress.ts";
+import type { SourceProgress } from "../protocol/progress.ts";
+import type { SenderEvent } from "../protocol/send/sender-event.ts";
 import type { Done, Hello, Welcome } from "../wire/messages.ts";
 
-/** Times are in milliseconds. */
-export interface SendSessionOptions {
-  readonly timeout: number;
-  readonly connectTimeout: number;
-  /** Time without progress after which the session fails with `given-up`; undefined: never. */
-  readonly giveUpAfter: number | undefined;
-  /** Whether offered frames are always compared by CRC-32, not by size and time. */
-  readonly checksum: boolean;
-  /** Whether frames are removed here once the server has stored them durably. */
-  readonly move: boolean;
-  readonly keys: ClientKeys;
-  /** Returns the stream name for live frames captured at a time; undefined if it never changes. */
-  readonly streamNameAt: ((captured: bigint) => string) | undefined;
-  /** Bandwidth limit in bytes a second. */
-  readonly maxBytesPerSecond: number | undefined;
-  /** Whether to retry when no server has been reached yet, because a spool keeps the frames. */
-  readonly canStartOffline: boolean;
-  /** Whether the frames were numbered for a session that another key began. */
-  readonly isNewSession: boolean;
-  /** Whether `addSource` may add sources until `closeSources`. */
-  readonly canAddSources: boolean;
-  /** Abort it to stop the session; frames in flight get up to 10 s to finish. */
-  readonly signal: AbortSignal | undefined;
-}
+const defaultTimeoutMs = 30_000;
+const defaultConnectTimeoutMs = 10_000;
 
-export interface SendSessionEvents {
-  onWelcome(welcome: Welcome): void;
-  /** Another key began the session, so what is not settled is sent under a new one. */
-  onNewSession(): void;
-  /** Called before each pause between connections, with the error of the last one. */
-  onWaiting(reason: FramesError, milliseconds: number): void;
-  onUndelivered(report: Undelivered): void;
-  /** A frame that `move` should have removed was left in place. */
-  onNotRemoved(notRemoved: NotRemoved): void;
-  /** A frame that `move` could not deliver, because its name is taken, was copied to `path`. */
-  onKept(path: string): void;
-  /** The server has stored or refused a frame. Refused ones were passed to `onUndelivered` before. */
-  onSettled?(source: string, frame: Frame): void;
-  /** Called about once a second while there is a connection. */
-  onTick(sources: readonly SourceProgress[]): void;
-  trace?(direction: "->" | "<-", line: string): void;
+export interface SendSessionOptions {
+  readonly plan: Plan;
+  readonly options: SendOptions;
+  readonly address: Address;
+  readonly hello: Hello;
+  readonly keys: ClientKeys;
+  /** Returns statistics of the sources, for `progress`. */
+  readonly report: (sources: readonly SourceProgress[]) => readonly SourceReport[];
+  readonly onEvent: (event: SendEvent) => void;
 }
 
 /** Result of a session that the server confirmed with DONE. */
@@ -58,16 +34,20 @@ export interface SendResult {
   readonly welcome: Welcome;
   /** Connections after the first. */
   readonly retries: number;
-  /** Frames removed here by `move`. */
+  /** Frames removed here by `move`, and frames that it left in place. */
   readonly removed: number;
+  readonly notRemoved: number;
 }
 
 export class SendSession {
-  readonly #address: Address;
   #hello: Hello;
-  readonly #options: SendSessionOptions;
-  readonly #events: SendSessionEvents;
-  readonly #sources: OutgoingSource[];
+  readonly #plan: Plan;
+  readonly #options: SendOptions;
+  readonly #address: Address;
+  readonly #report: SendSessionOptions["report"];
+  readonly #onEvent: (event: SendEvent) => void;
+  readonly #sources: OutgoingSource[] = [];
+  /** Whether `addSource` may add sources until `closeSources`. */
   #canAddSources: boolean;
   readonly #remover: SentFileRemover;
   #connection: SendConnection | undefined;
@@ -75,41 +55,34 @@ export class SendSession {
   #finishedFrames = 0;
   #sentBytes = 0;
 
-  constructor(
-    address: Address,
-    hello: Hello,
-    sources: readonly FrameSource[],
-    options: SendSessionOptions,
-    events: SendSessionEvents,
-  ) {
-    this.#address = address;
+  constructor({ plan, options, address, hello, keys, report, onEvent }: SendSessionOptions) {
     this.#hello = hello;
+    this.#plan = plan;
     this.#options = options;
-    this.#events = events;
-    this.#canAddSources = options.canAddSources;
-    this.#sources = [];
-    for (const source of sources) this.#sources.push(this.#createOutgoing(source));
-    const { giveUpAfter, keys, canStartOffline } = options;
-    const onWaiting = events.onWaiting.bind(events);
-    this.#reconnector = new Reconnector(address, { giveUpAfter, keys, canStartOffline, onWaiting });
-    this.#remover = new SentFileRemover({
-      onNotRemoved: (notRemoved) => events.onNotRemoved(notRemoved),
-      onKept: (path) => events.onKept(path),
-      onReady: () => this.#connection?.wake(),
+    this.#address = address;
+    this.#report = report;
+    this.#onEvent = onEvent;
+    this.#canAddSources = plan.watch !== undefined || plan.pipe !== undefined;
+    for (const source of plan.sources) this.#sources.push(this.#createOutgoing(source));
+    this.#reconnector = new Reconnector(address, {
+      giveUpAfter: options.giveUpAfter,
+      keys,
+      canStartOffline: plan.spool !== undefined,
+      onWaiting: (reason, milliseconds) => onEvent({ type: "waiting", reason, milliseconds }),
     });
+    this.#remover = new SentFileRemover(onEvent, () => this.#connection?.wake());
   }
 
   /** Only live sources change the stream name; others stay in the stream they began with. */
   #createOutgoing(source: FrameSource): OutgoingSource {
-    const { streamNameAt, isNewSession } = this.#options;
-    const { onSettled } = this.#events;
+    const { streamNameAt, spool } = this.#plan;
     const outgoing = new OutgoingSource(
       this.#sources.length + 1,
       source,
       source.stopCapture === undefined ? undefined : streamNameAt,
-      onSettled === undefined ? undefined : (frame) => onSettled(source.name, frame),
     );
-    if (isNewSession) outgoing.beginSession();
+    // Another key began the session for which the spool numbered the frames.
+    if (spool?.isSessionEnded === true) outgoing.beginSession();
     return outgoing;
   }
 
@@ -153,10 +126,13 @@ export class SendSession {
     try {
       if (signal?.aborted) throw new FramesError("interrupted");
       signal?.addEventListener("abort", stop);
+      // With a spool, a report may be requested before the first connection.
+      if (this.#plan.spool !== undefined) this.#emitProgress();
       for (const { input: source } of this.#sources) source.startCapture?.();
       const result = await this.#runConnections();
       await this.#remover.finish();
-      return { ...result, retries: this.#reconnector.retries, removed: this.#remover.removed };
+      const { removed, notRemoved } = this.#remover;
+      return { ...result, retries: this.#reconnector.retries, removed, notRemoved };
     } catch (error) {
       this.#emitUnreportedLosses();
       throw error;
@@ -178,8 +154,9 @@ export class SendSession {
   #emitUnreportedLosses(): void {
     for (const outgoing of this.#sources) {
       const source = outgoing.input.name;
-      for (const loss of outgoing.drainUnreported())
-        this.#events.onUndelivered({ source, ...loss });
+      for (const loss of outgoing.drainUnreported()) {
+        this.#onEvent({ type: "undelivered", report: { source, ...loss } });
+      }
     }
   }
 
@@ -202,40 +179,64 @@ export class SendSession {
   #beginSession(): void {
     this.#hello = { ...this.#hello, session: crypto.randomUUID().replaceAll("-", "") };
     for (const outgoing of this.#sources) outgoing.beginSession();
-    this.#events.onNewSession();
+    this.#plan.spool?.endSession();
   }
 
   #createConnection(): SendConnection {
-    const { timeout, connectTimeout, checksum, move, maxBytesPerSecond } = this.#options;
-    const options = {
+    const { timeout = defaultTimeoutMs, connectTimeout = defaultConnectTimeoutMs } = this.#options;
+    const { checksum, move, receipts, onMessage, maxBytesPerSecond } = this.#options;
+    return new SendConnection({
+      address: this.#address,
+      hello: this.#hello,
+      sources: this.#sources,
       timeout,
       connectTimeout: Math.min(connectTimeout, Math.max(1, this.#reconnector.remainingMs)),
-      checksum: checksum || move,
-      maxBytesPerSecond,
+      checksum: checksum === true || move === true,
       key: this.#reconnector.key,
-    };
-    const { trace } = this.#events;
-    return new SendConnection(this.#address, this.#hello, this.#sources, options, {
-      onWelcome: (welcome) => {
-        this.#reconnector.onWelcome();
-        this.#events.onWelcome(welcome);
+      maxBytesPerSecond,
+      reports: {
+        settled: receipts === true,
+        stored: move === true,
+        messages: onMessage !== undefined,
       },
-      onUndelivered: (report) => this.#events.onUndelivered(report),
+      onEvent: (event) => this.#onSenderEvent(event),
       onTick: () => this.#tick(),
       isPaused: () => this.#remover.isBehind,
       canAddSources: () => this.#canAddSources,
-      ...(move
-        ? {
-            onDelivered: (...frame) => this.#remover.add(...frame),
-            onConflict: (...frame) => this.#remover.keep(...frame),
-          }
-        : {}),
-      ...(trace === undefined ? {} : { trace: (...line) => trace(...line) }),
     });
   }
 
+  /** Handles the events that concern the connection, and passes on those about frames. */
+  #onSenderEvent(event: SenderEvent): void {
+    switch (event.type) {
+      case "welcome": {
+        const { store } = event.welcome;
+        this.#reconnector.onWelcome();
+        this.#onEvent({
+          type: "connected",
+          address: formatAddress(this.#address),
+          store: store === undefined ? undefined : truncateMessage(store),
+        });
+        return this.#emitProgress();
+      }
+      case "stored":
+        return this.#remover.add(event);
+      case "conflict":
+        return this.#remover.keep(event);
+      case "message":
+        return this.#options.onMessage?.(event.direction, event.line);
+      default:
+        this.#onEvent(event);
+    }
+  }
+
+  #emitProgress(): void {
+    const report = () => this.#report(this.progress);
+    this.#onEvent({ type: "progress", sources: this.progress, report });
+  }
+
   #tick(): void {
-    this.#events.onTick(this.progress);
+    this.#emitProgress();
     this.#updateProgress();
     if (this.#reconnector.remainingMs > 0) return;
     const reason = new FramesError("timeout", "the server confirmed no frame");

@@ -1,6 +1,7 @@
 /** Removes frames at the sender once the server has stored them durably (`--move`). */
 import { asFramesError, type FramesError } from "../errors.ts";
-import type { Frame, FrameSource } from "../frame.ts";
+import type { ComparedFrame } from "../protocol/send/sender-event.ts";
+import type { RemovalEvent } from "./send-event.ts";
 
 /** Frames waiting to be removed above which sending pauses. */
 const maxPending = 1000;
@@ -11,47 +12,28 @@ const maxPostponed = 50_000;
 /** Shortest interval at which postponed frames are tried again, in milliseconds. */
 const minRetryMs = 250;
 
-/** A delivered frame that was not removed, and why. */
-export interface NotRemoved {
-  readonly source: string;
-  readonly frame: Frame;
-  readonly error: FramesError;
-}
-
-/** A delivered frame. */
-interface SentFrame {
-  readonly source: FrameSource;
-  readonly frame: Frame;
-  readonly crc: number;
-}
-
 /** A frame that cannot be removed yet. */
-interface PostponedFrame extends SentFrame {
+interface PostponedFrame extends ComparedFrame {
   readonly error: FramesError;
   /** When to try again, by `performance.now()`. */
   readonly dueAt: number;
 }
 
-/** Callbacks of a `SentFileRemover`. */
-export interface RemoverEvents {
-  onNotRemoved(notRemoved: NotRemoved): void;
-  /** Called with the path of a copy of a refused frame. */
-  onKept(path: string): void;
-  /** Called when `isBehind` becomes false again. */
-  onReady(): void;
-}
-
 export class SentFileRemover {
-  readonly #events: RemoverEvents;
-  readonly #pending: SentFrame[] = [];
+  readonly #onEvent: (event: RemovalEvent) => void;
+  readonly #onReady: () => void;
+  readonly #pending: ComparedFrame[] = [];
   #postponed: PostponedFrame[] = [];
   #timer: NodeJS.Timeout | undefined;
   #running: Promise<void> | undefined;
   #removedCount = 0;
+  #notRemovedCount = 0;
   #isStopped = false;
 
-  constructor(events: RemoverEvents) {
-    this.#events = events;
+  /** @param onReady called when `isBehind` becomes false again */
+  constructor(onEvent: (event: RemovalEvent) => void, onReady: () => void) {
+    this.#onEvent = onEvent;
+    this.#onReady = onReady;
   }
 
   /** Frames removed so far. */
@@ -59,29 +41,31 @@ export class SentFileRemover {
     return this.#removedCount;
   }
 
+  /** Frames that were reported as not removed. */
+  get notRemoved(): number {
+    return this.#notRemovedCount;
+  }
+
   /** Whether the sender should pause until `onReady`. */
   get isBehind(): boolean {
     return this.#pending.length >= maxPending || this.#postponed.length >= maxPostponed;
   }
 
-  /** @param crc CRC-32 of the bytes that the server stored */
-  add(source: FrameSource, frame: Frame, crc: number): void {
+  /** Removes a frame that the server has stored. */
+  add(sent: ComparedFrame): void {
     if (this.#isStopped) return;
-    this.#pending.push({ source, frame, crc });
+    this.#pending.push(sent);
     this.#start();
   }
 
-  /**
-   * Keeps a copy of a frame that the server refused because its name is taken.
-   *
-   * @param crc CRC-32 of the bytes that were refused
-   */
-  keep(source: FrameSource, frame: Frame, crc: number): void {
+  /** Keeps a copy of a frame that the server refused because its name is taken. */
+  keep(sent: ComparedFrame): void {
+    const { source, frame, crc } = sent;
     try {
-      const copy = source.keepCopy?.(frame, crc);
-      if (copy !== undefined) this.#events.onKept(copy);
+      const path = source.keepCopy?.(frame, crc);
+      if (path !== undefined) this.#onEvent({ type: "kept", path });
     } catch (error) {
-      this.#reportNotRemoved({ source, frame, crc }, asFramesError(error, "unreadable"));
+      this.#reportNotRemoved(sent, asFramesError(error, "unreadable"));
     }
   }
 
@@ -90,7 +74,7 @@ export class SentFileRemover {
     // A timer may fire before a frame is due.
     if (this.#pending.length === 0) return this.#awaitPostponed();
     this.#running = this.#removePending();
-    // `onNotRemoved` may throw; `finish` rejects with that error.
+    // `onEvent` may throw; `finish` rejects with that error.
     this.#running.catch(() => {});
   }
 
@@ -117,11 +101,11 @@ export class SentFileRemover {
   }
 
   async #removePending(): Promise<void> {
-    let next: SentFrame | undefined;
+    let next: ComparedFrame | undefined;
     while ((next = this.#pending.shift()) !== undefined) {
       const postponed = await this.#remove(next);
       if (postponed !== undefined && !this.#isStopped) this.#postponed.push(postponed);
-      if (this.#pending.length === maxPending - 1) this.#events.onReady();
+      if (this.#pending.length === maxPending - 1) this.#onReady();
     }
     this.#running = undefined;
     this.#awaitPostponed();
@@ -138,14 +122,14 @@ export class SentFileRemover {
         const wasBehind = this.isBehind;
         for (const sent of this.#postponed) if (sent.dueAt <= now) this.#pending.push(sent);
         this.#postponed = this.#postponed.filter(({ dueAt }) => dueAt > now);
-        if (wasBehind && !this.isBehind) this.#events.onReady();
+        if (wasBehind && !this.isBehind) this.#onReady();
         this.#start();
       },
       Math.max(minRetryMs, first - performance.now()),
     );
   }
 
-  async #remove(sent: SentFrame): Promise<PostponedFrame | undefined> {
+  async #remove(sent: ComparedFrame): Promise<PostponedFrame | undefined> {
     const { source, frame, crc } = sent;
     try {
       const result = await source.remove!(frame, crc);
@@ -160,7 +144,8 @@ export class SentFileRemover {
     return undefined;
   }
 
-  #reportNotRemoved({ source, frame }: SentFrame, error: FramesError): void {
-    this.#events.onNotRemoved({ source: source.name, frame, error });
+  #reportNotRemoved({ source, frame }: ComparedFrame, error: FramesError): void {
+    this.#notRemovedCount++;
+    this.#onEvent({ type: "not-removed", notRemoved: { source: source.name, frame, error } });
   }
 }

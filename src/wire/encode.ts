@@ -14,6 +14,9 @@ import {
 
 const utf8 = new TextEncoder();
 
+/** Takes capture times apart, because a view of each buffer would be garbage. */
+const captureTime = new DataView(new ArrayBuffer(8));
+
 /** Returns an upper bound of the bytes that `writeFramePrefix` writes for the frame. */
 export function maxFramePrefixBytes(frame: FrameDescription): number {
   return Size.header + Size.frame + 3 * (frame.name.length + frame.metadata.length);
@@ -34,18 +37,26 @@ function sealHeader(
   length: number,
   coveredBytes: number,
 ): void {
+  // The CRC-32 covers the bytes before and after it. One call sums them up while they are joined.
+  writeHeaderStart(into, at + 4, type, flags, source, length);
+  const crc = crc32(into.subarray(at + 4, at + Size.header + coveredBytes));
+  writeHeaderStart(into, at, type, flags, source, length);
+  writeUint32(into, at + 8, crc);
+}
+
+function writeHeaderStart(
+  into: Uint8Array,
+  at: number,
+  type: number,
+  flags: number,
+  source: number,
+  length: number,
+): void {
   into[at] = type;
   into[at + 1] = flags;
   into[at + 2] = source >>> 8;
   into[at + 3] = source;
   writeUint32(into, at + 4, length);
-  const crc = crc32(into.subarray(at, at + 8));
-  const body = at + Size.header;
-  writeUint32(
-    into,
-    at + 8,
-    coveredBytes === 0 ? crc : crc32(into.subarray(body, body + coveredBytes), crc),
-  );
 }
 
 function writeUint32(into: Uint8Array, at: number, value: number): void {
@@ -69,7 +80,9 @@ function writeUint64(into: Uint8Array, at: number, value: number): void {
 export function writeFramePrefix(into: Uint8Array, at: number, frame: FrameDescription): number {
   const body = at + Size.header;
   writeUint64(into, body, frame.sequence);
-  new DataView(into.buffer, into.byteOffset).setBigInt64(body + 8, frame.captured);
+  captureTime.setBigInt64(0, frame.captured);
+  writeUint32(into, body + 8, captureTime.getUint32(0));
+  writeUint32(into, body + 12, captureTime.getUint32(4));
   writeUint64(into, body + 16, frame.size);
   const nameAt = body + Size.frame;
   const name = utf8.encodeInto(frame.name, into.subarray(nameAt)).written;
@@ -93,7 +106,7 @@ export function writeFramePrefix(into: Uint8Array, at: number, frame: FrameDescr
  * @param at offset given to `writeFramePrefix`
  * @param more whether more payload follows in DATA messages
  * @param payloadAt offset that `writeFramePrefix` returned
- * @param length bytes of payload in this message
+ * @param payload the payload in this message, at that offset
  * @param isKey whether to set the flag KEY, which both ends must know
  */
 export function sealFrame(
@@ -102,11 +115,11 @@ export function sealFrame(
   source: number,
   more: boolean,
   payloadAt: number,
-  length: number,
+  payload: Uint8Array,
   isKey = false,
 ): number {
   const body = at + Size.header;
-  const crc = length === 0 ? 0 : crc32(into.subarray(payloadAt, payloadAt + length));
+  const crc = crc32(payload);
   writeUint32(into, body + 24, crc);
   const coveredBytes = payloadAt - body;
   sealHeader(
@@ -115,7 +128,7 @@ export function sealFrame(
     MessageType.frame,
     (more ? MessageFlag.more : 0) | (isKey ? MessageFlag.key : 0),
     source,
-    coveredBytes + length,
+    coveredBytes + payload.length,
     coveredBytes,
   );
   return crc;

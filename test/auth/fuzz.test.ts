@@ -43,8 +43,10 @@ const into = new Uint8Array(outgoingBufferBytes);
 
 function newSender() {
   const outlets = [new OutgoingSource(1, new MemorySource("a", framesOf(2, 10)))];
-  const events = { onWritable: () => {} };
-  const sender = new Sender(outlets, hello, { checksum: false }, 30_000, 0, events, key);
+  const sender = new Sender({
+    ...{ sources: outlets, hello, key, checksum: false, timeoutMs: 30_000, now: 0 },
+    onWritable: () => {},
+  });
   sender.onConnected(0, exporter);
   const flight = into.slice(0, sender.transmit(into, 0).length);
   return { sender, flight };

@@ -214,8 +214,10 @@ function sender(
 ) {
   const sources = [new MemorySource("a", framesOf(3, 10))];
   const outlets = sources.map((source, index) => new OutgoingSource(index + 1, source));
-  const events = { onWritable: () => {} };
-  const machine = new Sender(outlets, hello, { checksum: false }, 30_000, 0, events, secret);
+  const machine = new Sender({
+    ...{ sources: outlets, hello, key: secret, checksum: false, timeoutMs: 30_000, now: 0 },
+    onWritable: () => {},
+  });
   const into = new Uint8Array(outgoingBufferBytes);
   const transmit = () => Buffer.from(into.subarray(0, machine.transmit(into, 0).length));
   return {

@@ -1,7 +1,10 @@
 // When sent files are removed that another process may still be writing to.
+//
+// Covers: client/send-event.ts
 
 import { describe, expect, test } from "bun:test";
-import { type NotRemoved, SentFileRemover } from "../../src/client/sent-file-remover.ts";
+import type { RemovalEvent } from "../../src/client/send-event.ts";
+import { SentFileRemover } from "../../src/client/sent-file-remover.ts";
 import { FramesError } from "../../src/errors.ts";
 import type { Frame, FrameSource, Postponed } from "../../src/frame.ts";
 import { until, within } from "../helper/time.ts";
@@ -43,15 +46,16 @@ function frameOf(name: string): Frame {
 }
 
 function removerOf(results: Record<string, readonly Removal[]>) {
-  const notRemoved: NotRemoved[] = [];
-  const remover = new SentFileRemover({
-    onNotRemoved: (one) => notRemoved.push(one),
-    onKept: () => {},
-    onReady: () => {},
-  });
+  const events: RemovalEvent[] = [];
+  const remover = new SentFileRemover(
+    (event) => events.push(event),
+    () => {},
+  );
   const source = sourceOf(results);
-  for (const name of Object.keys(results)) remover.add(source, frameOf(name), 0);
-  return { remover, names: () => notRemoved.map(({ frame }) => frame.name) };
+  for (const name of Object.keys(results)) remover.add({ source, frame: frameOf(name), crc: 0 });
+  const names = () =>
+    events.flatMap((event) => (event.type === "kept" ? [] : [event.notRemoved.frame.name]));
+  return { remover, names };
 }
 
 describe("files that a process may still be writing to", () => {

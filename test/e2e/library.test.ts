@@ -1,6 +1,6 @@
 // The library: `import { serve, send } from "frames"` does the same job without the executable.
 //
-// Covers: mod.ts
+// Covers: mod.ts, client/send-options.ts
 
 import { Database } from "bun:sqlite";
 import { expect, test } from "bun:test";

@@ -781,7 +781,7 @@ test("the newer of two connections of one session wins, and frames of the older 
     const bytes = new Uint8Array(100);
     const at = writeFramePrefix(bytes, 0, description);
     bytes.set([1, 2, 3, sequence], at);
-    sealFrame(bytes, 0, 1, false, at, 4);
+    sealFrame(bytes, 0, 1, false, at, bytes.subarray(at, at + 4));
     return bytes.subarray(0, at + 4);
   }
 });

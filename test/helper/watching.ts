@@ -4,7 +4,7 @@ import { mkdirSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { FramesError } from "../../src/errors.ts";
 import type { Frame, Loss } from "../../src/frame.ts";
-import type { SkippedPath } from "../../src/source/files/directory-source.ts";
+import type { SkippedPath, SourceEvent } from "../../src/source/source-event.ts";
 import type { RootDirectory } from "../../src/source/files/file-filter.ts";
 import { createRoot } from "../../src/source/files/walk.ts";
 import { DirectoryWatcher, type WatchOptions } from "../../src/source/files/directory-watcher.ts";
@@ -79,22 +79,23 @@ export class Watching {
     } = options;
     const usual = { filter: { include: [], exclude: [] }, settleMs: 100, since: undefined };
     this.#isHeld = isHeld;
-    this.watch = new DirectoryWatcher(
-      roots,
-      { ...usual, ...more },
-      {
-        onSource: (source) => {
-          if (this.sources.has(source.name)) throw new Error(`${source.name} came twice`);
-          this.sources.set(source.name, source);
-          if (!this.#isHeld) void this.#take(source);
-        },
-        onSkipped: (one) => this.skipped.push(one),
-        onTimeClamped: (path) => this.clamped.push(path),
-        onRetry: (error) => this.troubles.push(error),
+    this.watch = new DirectoryWatcher({
+      ...{ roots, ...usual, ...more },
+      ...(openEvents === undefined ? {} : { openEvents }),
+      onSource: (source) => {
+        if (this.sources.has(source.name)) throw new Error(`${source.name} came twice`);
+        this.sources.set(source.name, source);
+        if (!this.#isHeld) void this.#take(source);
       },
-      openEvents,
-    );
+      onEvent: (event) => this.#onEvent(event),
+    });
     this.watch.start();
+  }
+
+  #onEvent(event: SourceEvent): void {
+    if (event.type === "skipped") this.skipped.push(event.skipped);
+    if (event.type === "time-clamped") this.clamped.push(event.path);
+    if (event.type === "retry") this.troubles.push(event.error);
   }
 
   async #take(source: WatchedFolder): Promise<void> {

@@ -7,7 +7,8 @@ import { expect, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { formatKey, type KeyEntry } from "../../src/auth/key.ts";
-import { send, type SendEvent } from "../../src/client/send.ts";
+import { send } from "../../src/client/send.ts";
+import type { SendEvent } from "../../src/client/send-event.ts";
 import { generateKey } from "../../src/keys/key-file.ts";
 import { serve } from "../../src/server/serve.ts";
 import { Spool } from "../../src/source/live/spool.ts";
@@ -117,7 +118,7 @@ test("a spool whose session another key began is continued by the next process u
   const { store, spool } = await spoolWithRest(folder);
   const session = { id: "d".repeat(32), started: 0 };
   // A process that was stopped after the server had refused the session.
-  const refused = new Spool(spool, "s", session, 1 << 20);
+  const refused = new Spool({ directory: spool, stream: "s", session, maxBytes: 1 << 20 });
   expect(refused.isSessionEnded).toBe(false);
   refused.endSession();
   refused.close();
@@ -132,7 +133,7 @@ test("a spool whose session another key began is continued by the next process u
   expect([summary.frames, reasons]).toEqual([3, []]);
   expectRest(store);
   // The empty spool begins anew.
-  const next = new Spool(spool, "s", session, 1 << 20);
+  const next = new Spool({ directory: spool, stream: "s", session, maxBytes: 1 << 20 });
   expect([next.session.id, next.isSessionEnded]).toEqual([session.id, false]);
   next.close();
 });

@@ -1,12 +1,13 @@
 // Covers: frame.ts, protocol/frame-errors.ts, protocol/large-frame.ts, protocol/progress.ts,
-//   protocol/rate-limiter.ts, protocol/send/loss-reports.ts, protocol/send/scheduler-hooks.ts,
-//   protocol/send/scheduler.ts, protocol/send/send-window.ts
+//   protocol/rate-limiter.ts, protocol/send/loss-reports.ts, protocol/send/scheduler.ts,
+//   protocol/send/send-window.ts, protocol/send/sender-event.ts, protocol/send/sender-options.ts
 
 import { describe, expect, test } from "bun:test";
 import { FramesError } from "../../src/errors.ts";
-import type { Frame, Loss } from "../../src/frame.ts";
+import type { Frame, FrameSource, Loss } from "../../src/frame.ts";
 import { Receiver } from "../../src/protocol/receive/receiver.ts";
 import { Sender } from "../../src/protocol/send/sender.ts";
+import type { ReportedEvents } from "../../src/protocol/send/sender-options.ts";
 import { outgoingBufferBytes } from "../../src/protocol/send/write-batch.ts";
 import { maxPackedFrameBytes } from "../../src/wire/encode.ts";
 import { Random } from "../wire/fuzz.ts";
@@ -38,7 +39,12 @@ import {
 import { Client, deliver, grant, json, of, Server } from "./peers.ts";
 
 const MiB = 1 << 20;
-const policy = { checksum: false };
+function senderOf(sources: readonly FrameSource[], reports: ReportedEvents = {}): Sender {
+  return new Sender({
+    ...{ sources: outletsOf(sources), hello, checksum: false, timeoutMs: 30_000, now: 0, reports },
+    onWritable() {},
+  });
+}
 
 describe("Sender and Receiver", () => {
   for (const [name, chunker] of Object.entries({
@@ -1056,16 +1062,7 @@ describe("ERROR", () => {
   const told = { type: type.ERROR, json: { error: 12, message: "The user left" } };
 
   test("a sender that fails before WELCOME sends HELLO and then ERROR as its last message", () => {
-    const sender = new Sender(
-      outletsOf([new MemorySource("a", framesOf(5, 10))]),
-      hello,
-      policy,
-      30_000,
-      0,
-      {
-        onWritable() {},
-      },
-    );
+    const sender = senderOf([new MemorySource("a", framesOf(5, 10))]);
     sender.fail(stopped);
     expect(saidBy(sender)).toMatchObject([{ type: type.HELLO }, told]);
     sender.fail(new FramesError("damaged"));
@@ -1081,7 +1078,7 @@ describe("ERROR", () => {
       new MemorySource("b", [...framesOf(3, 10), lossOf(4)]),
       new MemorySource("c", [new MemoryFrame(1, 10), new Promise<never>(() => {})]),
     ];
-    const sender = new Sender(outletsOf(sources), hello, policy, 30_000, 0, { onWritable() {} });
+    const sender = senderOf(sources);
     saidBy(sender);
     sender.receive(peer.welcome(), 0);
     const before = saidBy(sender);
@@ -1102,16 +1099,7 @@ describe("ERROR", () => {
 
   test("a sender that fails sends its pending PONG, and ERROR as its last message", () => {
     const peer = new Server();
-    const sender = new Sender(
-      outletsOf([new MemorySource("a", [new Promise<never>(() => {})])]),
-      hello,
-      policy,
-      30_000,
-      0,
-      {
-        onWritable() {},
-      },
-    );
+    const sender = senderOf([new MemorySource("a", [new Promise<never>(() => {})])]);
     saidBy(sender);
     sender.receive(peer.welcome(), 0);
     sender.receive(peer.json(type.PING, 0, { time: "5" }), 0);
@@ -1123,7 +1111,7 @@ describe("ERROR", () => {
   test("a sender answers at most 1,000 PINGs at a time with PONG", () => {
     const peer = new Server();
     const source = new MemorySource("a", [new Promise<never>(() => {})]);
-    const sender = new Sender(outletsOf([source]), hello, policy, 30_000, 0, { onWritable() {} });
+    const sender = senderOf([source]);
     saidBy(sender);
     sender.receive(peer.welcome(), 0);
     const pings = (count: number) => {
@@ -1144,7 +1132,7 @@ describe("ERROR", () => {
       new MemorySource("a", [late.promise]),
       new MemorySource("b", [new MemoryFrame(1, 3 * MiB, { failures: 1, failAfter: MiB })]),
     ];
-    const sender = new Sender(outletsOf(sources), hello, policy, 30_000, 0, { onWritable() {} });
+    const sender = senderOf(sources);
     saidBy(sender);
     sender.receive(peer.welcome(), 0);
     saidBy(sender);
@@ -1177,11 +1165,7 @@ describe("ERROR", () => {
   });
 
   test("a sender that traces its messages handles deeply nested JSON in a PING", () => {
-    const lines: string[] = [];
-    const sender = new Sender([], hello, policy, 30_000, 0, {
-      onWritable() {},
-      trace: (_way, line) => lines.push(line),
-    });
+    const sender = senderOf([], { messages: true });
     const deep = `{"time":"0","x":${"[".repeat(30_000)}${"]".repeat(30_000)}}`;
     const peer = new Server();
     sender.receive(peer.welcome(), 0);
@@ -1190,6 +1174,7 @@ describe("ERROR", () => {
       Buffer.from(deep).toString("hex"),
     );
     sender.receive(Buffer.from(bytes, "hex"), 0);
+    const lines = sender.takeEvents().filter((event) => event.type === "message");
     expect(lines.length).toBeGreaterThan(2);
   });
 });
@@ -1285,9 +1270,7 @@ describe("Sender and protocol errors", () => {
     { welcome = true, frames = 2, live = false } = {},
   ): string | undefined {
     const items = [...framesOf(frames, 10), ...(live ? [new Promise<never>(() => {})] : [])];
-    const sender = new Sender(outletsOf([new MemorySource("a", items)]), hello, policy, 30_000, 0, {
-      onWritable() {},
-    });
+    const sender = senderOf([new MemorySource("a", items)]);
     const buffer = new Uint8Array(outgoingBufferBytes);
     const peer = new Server();
     const pump = () => {

@@ -508,13 +508,15 @@ export class Link {
         if (!this.#closed && this.receiverError === undefined) this.failReceiver(error);
       },
     });
-    const policy = { checksum: options.checksum ?? false };
-    const said = { ...hello, ...options.hello };
-    this.sender = new Sender(this.outlets, said, policy, timeout, now, {
+    this.sender = new Sender({
+      sources: this.outlets,
+      hello: { ...hello, ...options.hello },
+      checksum: options.checksum ?? false,
+      timeoutMs: timeout,
+      now,
+      reports: { stored: true },
       onWritable: () => this.#pump(),
-      onUndelivered: (report) => this.undelivered.push(report),
       ...(options.isHeld === undefined ? {} : { isPaused: options.isHeld }),
-      onDelivered: ({ name: source }, { name }, crc) => this.delivered.push({ source, name, crc }),
     });
     this.#pump();
     this.#tick();
@@ -561,7 +563,17 @@ export class Link {
     if (this.#closed) return;
     this.#closed = true;
     if (this.sender.done === undefined) this.sender.returnToSources();
+    this.#takeEvents();
     this.receiver.close();
+  }
+
+  #takeEvents(): void {
+    for (const event of this.sender.takeEvents()) {
+      if (event.type === "undelivered") this.undelivered.push(event.report);
+      if (event.type !== "stored") continue;
+      const { source, frame, crc } = event;
+      this.delivered.push({ source: source.name, name: frame.name, crc });
+    }
   }
 
   /** Breaks the connection and notifies both sides. */
@@ -589,6 +601,8 @@ export class Link {
     } catch (error) {
       if (!(error instanceof FramesError)) throw error;
       this.senderError = error;
+    } finally {
+      this.#takeEvents();
     }
   }
 

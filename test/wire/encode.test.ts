@@ -37,9 +37,10 @@ function encode(message: DecodedMessage, at: number): Uint8Array {
   if (message.type === type.FRAME && "name" in message) {
     const into = dirty(maxFramePrefixBytes(message) + payload.length);
     const payloadAt = writeFramePrefix(into, at, message);
-    into.set(payload, payloadAt);
+    const placed = into.subarray(payloadAt, payloadAt + payload.length);
+    placed.set(payload);
     const isKey = (message.flags & KEY) !== 0;
-    sealFrame(into, at, message.source, more, payloadAt, payload.length, isKey);
+    sealFrame(into, at, message.source, more, payloadAt, placed, isKey);
     return into.subarray(at, payloadAt + payload.length);
   }
   const into = dirty(dataPrefixBytes + payload.length);

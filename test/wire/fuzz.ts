@@ -596,15 +596,13 @@ export async function withstandsServer(
     (count, index) => new MemorySource("ab"[index]!, framesOf(count, 10), { resumes }),
   );
   const outlets = outletsOf(sources);
-  const lines: string[] = [];
   const said: Uint8Array[] = [];
   let now = 0;
   let isPumping = false;
-  const sender = new Sender(outlets, hello, { checksum }, 30_000, now, {
+  const sender = new Sender({
+    ...{ sources: outlets, hello, checksum, timeoutMs: 30_000, now },
+    reports: { messages: random.below(4) === 0 },
     onWritable: () => pump(),
-    ...(random.below(4) === 0
-      ? { trace: (_direction: unknown, line: string) => lines.push(line) }
-      : {}),
   });
   const pump = () => {
     if (isPumping) return;

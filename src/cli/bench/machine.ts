@@ -147,7 +147,10 @@ export class MachineBench {
 
   /** Reads the files as `send` does. */
   async #read(): Promise<PassResult> {
-    const source = new DirectorySource("bench", this.#files, this.#fileNames, () => {});
+    const source = new DirectorySource({
+      ...{ name: "bench", path: this.#files, names: this.#fileNames },
+      onEvent() {},
+    });
     const into = new Uint8Array(this.#frameBytes);
     try {
       return await this.#repeat(this.#fileNames.length, async () => {

@@ -8,7 +8,8 @@
  */
 import { FramesError } from "../../errors.ts";
 import { monotonicNow } from "../../common/clock.ts";
-import { sendPlan, type SendOptions } from "../../client/send.ts";
+import { sendPlan } from "../../client/send.ts";
+import type { SendOptions } from "../../client/send-options.ts";
 import { type CapturedFrame, IterableSource } from "../../source/live/iterable-source.ts";
 import { noise } from "./machine.ts";
 

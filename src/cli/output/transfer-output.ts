@@ -1,7 +1,9 @@
 /** Output of `frames send` and `frames receive`: progress, messages, the summary and the error. */
 import { resolve } from "node:path";
 import type { ReceiveEvent, ReceiveOptions, ReceiveSummary } from "../../client/receive.ts";
-import type { SendEvent, SendOptions, SendSummary } from "../../client/send.ts";
+import type { SendSummary } from "../../client/send.ts";
+import type { SendEvent } from "../../client/send-event.ts";
+import type { SendOptions } from "../../client/send-options.ts";
 import type { SourceReport } from "../../client/undelivered.ts";
 import { monotonicNow } from "../../common/clock.ts";
 import { type ErrorName, FramesError, systemCode } from "../../errors.ts";

@@ -1,14 +1,15 @@
 /** Sends to the article's server in its protocol, for sites that migrate one end at a time. */
 import { ArticleSendConnection } from "./connection.ts";
-import { FramesError, usageError } from "../../errors.ts";
+import { usageError } from "../../errors.ts";
 import { summarize } from "../summary.ts";
 import { UndeliveredReport } from "../undelivered.ts";
 import { formatAddress, parseAddress } from "../../net/address.ts";
 import { plan } from "../plan/plan.ts";
 import type { Plan, Sendable } from "../plan/options.ts";
-import { emptyCounts, type SendOptions, type SendSummary } from "../send.ts";
+import { emitFound, emptyCounts, type SendSummary } from "../send.ts";
+import type { SendEvent } from "../send-event.ts";
+import type { SendOptions } from "../send-options.ts";
 import { OutgoingSource } from "../../protocol/send/outgoing-source.ts";
-import type { Undelivered } from "../../protocol/progress.ts";
 
 /** Warning to print before sending: what this protocol cannot guarantee. */
 export const articleWarning =
@@ -57,10 +58,11 @@ export async function sendArticle(
  * @throws {FramesError} if a connection failed
  */
 export async function sendArticlePlan(
-  { stream, streamNameAt, sources, skipped, unreadable, filteredOut }: Plan,
+  planned: Plan,
   options: SendOptions,
   started: number,
 ): Promise<SendSummary> {
+  const { stream, streamNameAt, sources, filteredOut } = planned;
   checkNames([stream, ...sources.map(({ name }) => name)]);
   if (streamNameAt !== undefined) {
     throw usageError(
@@ -68,31 +70,17 @@ export async function sendArticlePlan(
     );
   }
   const address = parseAddress(options.to!, "--to");
-  const { onEvent, onMessage, signal } = options;
-  const totals = sources.map(({ total }) => total);
-  const frames = totals.includes(undefined)
-    ? undefined
-    : totals.reduce<number>((sum, total) => sum + total!, 0);
-  onEvent?.({ type: "found", stream, sources: sources.length, frames });
-  let emittedCount = 0;
-  const emitSkipped = () => {
-    for (; emittedCount < skipped.length; emittedCount++)
-      onEvent?.({ type: "skipped", skipped: skipped[emittedCount]! });
-  };
-  emitSkipped();
+  const { onMessage, signal } = options;
   const undeliveredReport = new UndeliveredReport(options);
-  const addUndelivered = (undelivered: Undelivered) => {
-    undeliveredReport.add(undelivered);
-    onEvent?.({ type: "undelivered", report: undelivered });
+  const onEvent = (event: SendEvent) => {
+    if (event.type === "undelivered") undeliveredReport.add(event.report);
+    options.onEvent?.(event);
   };
-  for (const { path, why } of unreadable) {
-    const error = new FramesError("unreadable", why);
-    addUndelivered({ source: path, first: 0, last: 0, what: path, error });
-  }
+  emitFound({ ...planned, media: [] }, onEvent);
   const progress = sources.map((source, index) => new OutgoingSource(index + 1, source).progress);
   const sourceReports = () => undeliveredReport.sourceReports(progress, started);
   const emitProgress = () =>
-    onEvent?.({ type: "progress", sources: progress, report: sourceReports });
+    onEvent({ type: "progress", sources: progress, report: sourceReports });
   let interrupted = signal?.aborted === true;
   let connection: ArticleSendConnection | undefined;
   const stop = () => {
@@ -114,7 +102,7 @@ export async function sendArticlePlan(
         onWelcome: () => {
           source.onConnected?.();
           if (index === 0) {
-            onEvent?.({ type: "connected", address: formatAddress(address), store: undefined });
+            onEvent({ type: "connected", address: formatAddress(address), store: undefined });
           }
           emitProgress();
         },
@@ -133,7 +121,8 @@ export async function sendArticlePlan(
         },
         onUndelivered: ({ first, last, what, error }) => {
           sourceProgress.lost += last - first + 1;
-          addUndelivered({ source: source.name, first, last, what, error });
+          const undelivered = { source: source.name, first, last, what, error };
+          onEvent({ type: "undelivered", report: undelivered });
         },
         onTick: emitProgress,
         ...(onMessage === undefined ? {} : { trace: (...line) => onMessage(...line) }),
@@ -147,7 +136,6 @@ export async function sendArticlePlan(
     emitProgress();
     for (const source of sources) source.close();
   }
-  emitSkipped();
   const start = { stream, address: formatAddress(address), started };
   const counts = summarize(start, progress, undeliveredReport);
   return { ...emptyCounts, ...counts, store: "", filteredOut, interrupted };

@@ -2,7 +2,7 @@
 import { FramesError } from "../../errors.ts";
 import type { FrameSource, RawShape } from "../../frame.ts";
 import { monotonicNow } from "../../common/clock.ts";
-import type { SkippedPath } from "../../source/files/directory-source.ts";
+import type { OnSourceEvent, SkippedPath } from "../../source/source-event.ts";
 import { EncodedVideo } from "../../source/live/encoded-video.ts";
 import type {
   Capture,
@@ -27,7 +27,6 @@ import {
   settingFor,
 } from "../../source/per-source.ts";
 import { Spool } from "../../source/live/spool.ts";
-import type { RootDirectory } from "../../source/files/file-filter.ts";
 import type { WatchOptions } from "../../source/files/directory-watcher.ts";
 import type { VideoCodec } from "../../video/nal-units.ts";
 import { containsSecret } from "../../safe-text.ts";
@@ -89,12 +88,8 @@ export interface PlanOptions {
   readonly copyVideo?: boolean;
   /** Makes pictures of all encoded video, because the server knows nothing else. */
   readonly onlyPictures?: boolean;
-  /** Called with what is unusual about encoded video. */
-  readonly onNotice?: (source: string, message: string) => void;
-  /** Called when a camera, a URL or the disk of the spool fails and will be tried again. */
-  readonly onRetry?: (error: FramesError) => void;
-  /** Called for a file whose time cannot be a capture time. */
-  readonly onTimeClamped?: (path: string) => void;
+  /** Called for each event. */
+  readonly onEvent?: OnSourceEvent;
   /** Largest frame read from a pipe, video, camera or URL, in bytes. Default 64 MiB. */
   readonly maxFrame?: number;
 }
@@ -126,28 +121,18 @@ export interface Plan {
   /** Pipe that adds sources while it is read. */
   readonly pipe?: MultipartPipe;
   /** Directories to watch for new files. */
-  readonly watch?: WatchOptions & { readonly roots: readonly RootDirectory[] };
+  readonly watch?: WatchOptions;
 }
 
 export function createLiveSource(
   name: string,
   frames: AsyncIterable<Capture> | Iterable<Capture>,
-  policy: QueuePolicy,
-  naming: CaptureSettings,
   spool: Spool | undefined,
-  options: Pick<LiveSourceOptions, "raw" | "capturesOffline"> = {},
+  options: Omit<LiveSourceOptions, "spool">,
 ): LiveSource {
-  const started = spool?.session.started ?? naming.started;
-  return new LiveSource(
-    name,
-    frames,
-    policy,
-    { ...naming, started },
-    {
-      ...options,
-      ...(spool === undefined ? {} : { spool: spool.sourceSpool(name) }),
-    },
-  );
+  if (spool === undefined) return new LiveSource(name, frames, options);
+  const settings = { ...options.settings, started: spool.session.started };
+  return new LiveSource(name, frames, { ...options, settings, spool: spool.sourceSpool(name) });
 }
 
 /** Parsers of the settings that may be given per source. */
@@ -212,12 +197,12 @@ export function rawFramesFor(source: string, { raw }: PlanOptions): RawFrames | 
 export function captureSettings(
   source: string,
   codec: VideoCodec | undefined,
-  { onNotice }: PlanOptions,
+  { onEvent }: PlanOptions,
   naming: CaptureDefaults,
 ): CaptureSettings {
   if (codec === undefined) return naming;
-  const notify = (message: string): void => onNotice?.(source, message);
-  return { ...naming, video: new EncodedVideo(codec, notify) };
+  const onNotice = (message: string) => onEvent?.({ type: "notice", source, message });
+  return { ...naming, video: new EncodedVideo(codec, onNotice) };
 }
 
 /**
@@ -242,7 +227,7 @@ export function withSpool<T>(spool: Spool | undefined, build: () => T): T {
 export function openSpool(
   stream: string,
   liveCount: number,
-  { spool, spoolSize = defaultSpoolBytes, onRetry }: PlanOptions,
+  { spool, spoolSize = defaultSpoolBytes, onEvent }: PlanOptions,
   { started }: CaptureDefaults,
 ): Spool | undefined {
   if (spool === undefined) return undefined;
@@ -253,7 +238,8 @@ export function openSpool(
     );
   }
   const session = { id: crypto.randomUUID().replaceAll("-", ""), started };
-  return new Spool(spool, stream, session, spoolSize, onRetry);
+  const onError = (error: FramesError) => onEvent?.({ type: "retry", error });
+  return new Spool({ directory: spool, stream, session, maxBytes: spoolSize, onError });
 }
 
 /**

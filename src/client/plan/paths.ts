@@ -37,7 +37,7 @@ import { isRecording, planRecording } from "./recording.ts";
 import { findCopiedStream } from "../../store/directory/copied-stream.ts";
 import { sourceFolderPath } from "../../store/name-rules.ts";
 import type { RootDirectory } from "../../source/files/file-filter.ts";
-import { DirectorySource, type SkippedPath } from "../../source/files/directory-source.ts";
+import { DirectorySource } from "../../source/files/directory-source.ts";
 import { compareNatural } from "../../source/files/natural-order.ts";
 import { checkDirectory, createRoot, type WalkResult, walk } from "../../source/files/walk.ts";
 import { readUrlFile } from "./url-file.ts";
@@ -147,7 +147,7 @@ export async function planPaths(
       ({ path, name }) => ({ path, kind: "directory", name }) as const,
     );
     checkFlags([...known, ...folders], options);
-    const pictureSources = pictures.map((input) => pictureSource(input, found.skipped, options));
+    const pictureSources = pictures.map((input) => pictureSource(input, options));
     const namedSources = [...pipeSources, ...mediaSources, ...pictureSources];
     // Folders below the roots are not checked: the server refuses only the frames in them.
     checkNames(
@@ -249,14 +249,13 @@ function defaultStream({ path, kind, pictures }: PathInput): string {
 
 function pictureSource(
   { path, name, pictures }: PathInput,
-  skipped: SkippedPath[],
-  { move }: PlanOptions,
+  { move, onEvent = () => {} }: PlanOptions,
 ): DirectorySource {
   const folder = dirname(path);
   if (move === true) checkNotInStore(folder);
   const names = [...new Set(pictures!.map((picture) => basename(picture)))].sort(compareNatural);
   const source = name ?? pictureSourceName(path, pictures!);
-  return new DirectorySource(source, folder, names, (entry) => skipped.push(entry));
+  return new DirectorySource({ name: source, path: folder, names, onEvent });
 }
 
 /** @throws {FramesError} `usage` if two sources have the same name */
@@ -302,7 +301,6 @@ function mediaOptions(source: string, { kind, shownAs }: PathInput, options: Pla
   const quality = settingFor(options.quality, source);
   const camera = kind === "camera" ? settingFor(options.camera, source) : undefined;
   const { maxFrame = defaultMaxFrameBytes, onlyPictures = false } = options;
-  const { onRetry, onTimeClamped, onNotice } = options;
   const conversion = settingFor(options.convert, source);
   const lossless = options.lossless === true || conversion === "png";
   const converts = onlyPictures || lossless || conversion !== undefined || quality !== undefined;
@@ -316,9 +314,8 @@ function mediaOptions(source: string, { kind, shownAs }: PathInput, options: Pla
     ...(camera === undefined ? {} : { camera }),
     lossless,
     ...(copies === undefined ? {} : { copies }),
-    ...(onNotice === undefined ? {} : { onNotice: (message: string) => onNotice(source, message) }),
-    ...(onRetry === undefined ? {} : { onRetry }),
-    ...(onTimeClamped === undefined ? {} : { onTimeClamped }),
+    source,
+    ...(options.onEvent === undefined ? {} : { onEvent: options.onEvent }),
   };
 }
 
@@ -335,11 +332,13 @@ function mediaSource(
   const settings = captureSettings(source, media.codec, options, naming);
   if (media.isLive) {
     const policy = queuePolicyFor(source, options, { latest: defaultLatest } as const);
-    return createLiveSource(source, media.frames, policy, settings, spool);
+    return createLiveSource(source, media.frames, spool, { policy, settings });
   }
   const policy = queuePolicyFor(source, options, undefined);
   const frames = withNames(fileStem(path), media.frames);
-  if (policy !== undefined) return createLiveSource(source, frames, policy, settings, undefined);
+  if (policy !== undefined) {
+    return createLiveSource(source, frames, undefined, { policy, settings });
+  }
   return new IterableSource(source, frames, settings);
 }
 
@@ -368,7 +367,7 @@ function pipeSource(
     throw new FramesError("usage", `Cannot send a pipe without names: write ${example}`);
   }
   const raw = rawFramesFor(name, options);
-  const { maxFrame: maxFrameBytes = defaultMaxFrameBytes, onNotice } = options;
+  const { maxFrame: maxFrameBytes = defaultMaxFrameBytes, onEvent } = options;
   const policy = queuePolicyFor(name, options, "block");
   const stdin = Bun.stdin.stream();
   if (typeof raw === "string") {
@@ -376,14 +375,14 @@ function pipeSource(
       codec: raw,
       maxFrameBytes,
       clock: naming.clock,
-      onNotice: (message) => onNotice?.(name, message),
+      onNotice: (message) => onEvent?.({ type: "notice", source: name, message }),
     });
     const settings = captureSettings(name, raw, options, naming);
-    return createLiveSource(name, frames, policy, settings, spool);
+    return createLiveSource(name, frames, spool, { policy, settings });
   }
   const shape = raw === undefined ? {} : { raw };
   const frames = pipeFrames(stdin, { maxFrameBytes, ...shape }, naming.clock);
-  return createLiveSource(name, frames, policy, naming, spool, shape);
+  return createLiveSource(name, frames, spool, { policy, settings: naming, ...shape });
 }
 
 /** @throws {FramesError} `usage` without a stream */
@@ -408,7 +407,8 @@ function multipartPipe(
       sourceFolderPath(stream, source, false);
       const policy = queuePolicyFor(source, options, "block");
       // The program has produced its frames already, and sources without connection wait for room.
-      return createLiveSource(source, frames, policy, naming, spool, { capturesOffline: true });
+      const own = { policy, settings: naming, capturesOffline: true };
+      return createLiveSource(source, frames, spool, own);
     },
   });
 }
@@ -423,7 +423,7 @@ function findDirectories(
 ): WalkResult & Pick<Plan, "watch"> {
   const filter = { include: options.include ?? [], exclude: options.exclude ?? [] };
   if (options.watch !== true) {
-    const found = walk(roots, filter, options.onTimeClamped);
+    const found = walk(roots, filter, options.onEvent);
     if (options.move === true) for (const { path } of found.sources) checkNotInStore(path);
     const unreadable = found.unreadable.map(({ path, why }) => {
       return { path, why: `Cannot read the folder: ${why}` };

@@ -34,10 +34,10 @@ import type { Spool } from "../../source/live/spool.ts";
  */
 export async function plan(
   input: Sendable,
-  { onNotice = () => {}, ...others }: PlanOptions,
+  { onEvent = () => {}, ...others }: PlanOptions,
   started: number,
 ): Promise<Plan> {
-  const options: PlanOptions = { ...others, onNotice: limitNotices(onNotice, monotonicNow) };
+  const options: PlanOptions = { ...others, onEvent: limitNotices(onEvent, monotonicNow) };
   const sourceArgs = typeof options.source === "string" ? [options.source] : (options.source ?? []);
   const naming: CaptureDefaults = { started, clock: Date.now };
   if (typeof input === "string") return await planPaths([input], sourceArgs, options, naming);
@@ -89,7 +89,11 @@ function programSources(
       return new IterableSource(source, frames, settings);
     }
     const shape = typeof raw === "object" ? { raw } : {};
-    return createLiveSource(source, frames, policy ?? "block", settings, spool, shape);
+    return createLiveSource(source, frames, spool, {
+      policy: policy ?? "block",
+      settings,
+      ...shape,
+    });
   });
   return sources.map(createPacer(options));
 }

@@ -31,26 +31,23 @@ const maxPartialOffers = 2;
 /** Frames in a full OFFER; about as many as its JSON holds with names of usual length. */
 const fullOfferFrames = 500;
 
-/** Callbacks into the scheduler. */
-export interface OfferHooks {
-  /** Sends OFFER for frames that one SOURCE suits, that of `frame`. */
-  sendOffer(source: OutgoingSource, frame: Frame, entries: OfferEntry[]): void;
-  /** Called when the server does not want the frame. */
-  onAnswered(
-    source: OutgoingSource,
-    candidate: Candidate,
-    status: Exclude<OfferStatus, "needsChecksum" | "wanted">,
-  ): void;
-  /** Called when reading a frame for its CRC-32 failed. */
-  onUnreadable(source: OutgoingSource, frame: Frame, error: FramesError): void;
-  /** Called when more can be offered or sent. */
-  onWritable(): void;
+/** Answer about a frame that the server does not want. */
+export type FoundStatus = Exclude<OfferStatus, "needsChecksum" | "wanted">;
+
+/** An offered frame that the server does not want. */
+export interface FoundFrame {
+  readonly source: OutgoingSource;
+  readonly candidate: Candidate;
+  readonly status: FoundStatus;
 }
+
+/** Called when a frame was read for its CRC-32, or reading it has failed. */
+type OnRead = (source: OutgoingSource, frame: Frame, failure: FramesError | undefined) => void;
 
 /** The offers of one connection. */
 export class Offers {
   readonly #alwaysChecksum: boolean;
-  readonly #hooks: OfferHooks;
+  readonly #onRead: OnRead;
   readonly #unanswered: { source: OutgoingSource; candidates: Candidate[] }[] = [];
   readonly #readQueue: { source: OutgoingSource; candidate: Candidate }[] = [];
   readonly #reading = new Set<{ source: OutgoingSource; candidate: Candidate }>();
@@ -62,9 +59,9 @@ export class Offers {
   #isAbandoned = false;
 
   /** @param alwaysChecksum whether to offer every frame with its CRC-32 */
-  constructor(alwaysChecksum: boolean, hooks: OfferHooks) {
+  constructor(alwaysChecksum: boolean, onRead: OnRead) {
     this.#alwaysChecksum = alwaysChecksum;
-    this.#hooks = hooks;
+    this.#onRead = onRead;
   }
 
   /** Whether an OFFER is unanswered. */
@@ -83,29 +80,27 @@ export class Offers {
   }
 
   /**
-   * Sends an OFFER for candidates of the source, if one is due. Returns whether it did. With
-   * `alwaysChecksum`, candidates are read first.
+   * Returns the candidates of the source that the caller must offer now. One SOURCE suits all of
+   * them. With `alwaysChecksum`, candidates are read first.
    */
-  offer(source: OutgoingSource): boolean {
+  offer(source: OutgoingSource): readonly Candidate[] {
     if (this.#alwaysChecksum) this.#queueUnread(source);
-    if (this.#alwaysChecksum && this.#offeredBytes >= maxUnansweredBytes) return false;
+    if (this.#alwaysChecksum && this.#offeredBytes >= maxUnansweredBytes) return [];
+    if (source.candidates.length === 0) return [];
     const candidates = this.#nextBatch(source);
-    if (candidates.length === 0) return false;
+    if (candidates.length === 0) return candidates;
     this.#offeredFrames += candidates.length;
     this.#offeredBytes += payloadBytes(candidates);
     source.pendingCandidates += candidates.length;
     this.#unanswered.push({ source, candidates });
-    this.#hooks.sendOffer(source, candidates[0]!.frame, candidates.map(toOfferEntry));
-    return true;
+    return candidates;
   }
 
   #nextBatch(source: OutgoingSource): Candidate[] {
     const { candidates } = source;
     // No SOURCE may come before the end of a frame.
-    const [next] = candidates;
-    if (next !== undefined && source.large !== undefined && !source.isDeclaredFor(next.frame)) {
-      return [];
-    }
+    const next = candidates[0]!;
+    if (source.large !== undefined && !source.isDeclaredFor(next.frame)) return [];
     let count = 0;
     let bytes = 0;
     let payload = 0;
@@ -114,11 +109,9 @@ export class Offers {
       const { frame } = candidates[count]!;
       const { name, size } = frame;
       const isOther =
-        frame.revises !== next!.frame.revises ||
-        source.streamNameOf(frame) !== source.streamNameOf(next!.frame);
-      if (isOther) {
-        return candidates.splice(0, count);
-      }
+        frame.revises !== next.frame.revises ||
+        source.streamNameOf(frame) !== source.streamNameOf(next.frame);
+      if (isOther) return candidates.splice(0, count);
       bytes += maxEntryBytes + maxCharacterBytes * name.length;
       payload += size;
       const isFull =
@@ -165,20 +158,18 @@ export class Offers {
     candidate.crc = crc;
     this.#reading.delete(next);
     source.pendingCandidates--;
-    if (!source.isStopped) {
-      if (failure === undefined) source.candidates.push(candidate);
-      else this.#hooks.onUnreadable(source, candidate.frame, failure);
-    }
-    this.#hooks.onWritable();
+    if (source.isStopped) failure = undefined;
+    else if (failure === undefined) source.candidates.push(candidate);
+    this.#onRead(source, candidate.frame, failure);
     void this.#readNext();
   }
 
   /**
-   * Handles ANSWER.
+   * Handles ANSWER. Returns the frames that the server does not want.
    *
    * @throws {FramesError} `protocol` if it does not match the oldest unanswered OFFER
    */
-  onAnswer(id: number, letters: string): void {
+  onAnswer(id: number, letters: string): readonly FoundFrame[] {
     const [offer] = this.#unanswered;
     if (offer?.source.id !== id || offer.candidates.length !== letters.length) {
       throw new FramesError("protocol", "Cannot accept ANSWER: it does not match the OFFER");
@@ -193,13 +184,15 @@ export class Offers {
     this.#offeredBytes -= payloadBytes(candidates);
     this.#offeredFrames -= candidates.length;
     source.pendingCandidates -= candidates.length;
+    const found: FoundFrame[] = [];
     for (let index = 0; index < candidates.length; index++) {
       const candidate = candidates[index]!;
       const status = statuses[index]!;
       if (status === "needsChecksum") this.#queueRead(source, candidate);
-      else if (status !== "wanted") this.#hooks.onAnswered(source, candidate, status);
+      else if (status !== "wanted") found.push({ source, candidate, status });
       else if (!source.isStopped) this.addWanted(source, candidate.frame);
     }
+    return found;
   }
 
   /** Queues a frame to be sent. */
@@ -227,7 +220,7 @@ function payloadBytes(candidates: readonly Candidate[]): number {
   return candidates.reduce((sum, { frame }) => sum + frame.size, 0);
 }
 
-function toOfferEntry({ frame, crc }: Candidate): OfferEntry {
+export function toOfferEntry({ frame, crc }: Candidate): OfferEntry {
   const { name, size, captured, sequence } = frame;
   const entry: OfferEntry = [name, size, String(captured), sequence];
   if (crc !== undefined) entry.push(crc);

@@ -8,7 +8,7 @@ import { DelayHistogram } from "../delay-histogram.ts";
 import { tooLargeError } from "../frame-errors.ts";
 import type { LargeFrame } from "../large-frame.ts";
 import { LiveWindow } from "../live-window.ts";
-import type { SourceProgress } from "../progress.ts";
+import { noProgress, type SourceProgress } from "../progress.ts";
 import { originalOf, Renumbering } from "./renumbering.ts";
 
 /** A frame that the server may have stored already. It is offered before it is sent. */
@@ -55,7 +55,6 @@ export class OutgoingSource {
    * stream.
    */
   readonly #streamNameAt: ((captured: bigint) => string) | undefined;
-  readonly #onSettled: ((frame: Frame) => void) | undefined;
   /** Next frame, taken from the source but not begun. */
   frame: Frame | undefined;
   large: LargeFrame | undefined;
@@ -90,21 +89,13 @@ export class OutgoingSource {
   /** Called when `next` has more to return; `undefined` while disconnected. */
   #onReady: (() => void) | undefined;
 
-  /**
-   * @param streamNameAt returns the stream for a capture time in ns, if the stream depends on it
-   * @param onSettled called when the server has stored or refused a frame
-   */
-  constructor(
-    id: number,
-    input: FrameSource,
-    streamNameAt?: (captured: bigint) => string,
-    onSettled?: (frame: Frame) => void,
-  ) {
+  /** @param streamNameAt returns the stream for a capture time in ns, if the stream depends on it */
+  constructor(id: number, input: FrameSource, streamNameAt?: (captured: bigint) => string) {
     this.id = id;
     this.input = input;
     this.#streamNameAt = streamNameAt;
-    this.#onSettled = onSettled;
     this.progress = {
+      ...noProgress,
       name: input.name,
       // A getter, because the total may fall when a counted file turns out not to be a frame.
       get total() {
@@ -116,20 +107,7 @@ export class OutgoingSource {
       get maybeDamaged() {
         return input.maybeDamagedCount ?? 0;
       },
-      sent: 0,
-      bytes: 0,
-      settled: 0,
-      settledBytes: 0,
-      present: 0,
-      removedAtServer: 0,
-      refused: 0,
-      conflictsSkipped: 0,
-      lost: 0,
-      dropped: 0,
-      retried: 0,
-      delays: input.isLive === true ? new DelayHistogram() : undefined,
-      largeFrameSent: 0,
-      largeFrameSize: 0,
+      ...(input.isLive === true ? { delays: new DelayHistogram() } : {}),
     };
   }
 
@@ -256,7 +234,6 @@ export class OutgoingSource {
     this.progress.settled++;
     this.#renumbering?.forget(frame);
     this.input.onSettled?.(originalOf(frame));
-    this.#onSettled?.(frame);
   }
 
   /**

@@ -2,7 +2,7 @@
  * New sequence numbers for the frames and losses of a source that goes on under a new session. Its
  * own numbers would leave a gap there for every frame that was settled before.
  */
-import type { Frame, FramePieces, Loss, RawShape } from "../../frame.ts";
+import type { Frame, Loss } from "../../frame.ts";
 
 /** Consecutive sequence numbers. */
 type Range = Pick<Loss, "first" | "last">;
@@ -21,7 +21,7 @@ export class Renumbering {
     const original = originalOf(frame);
     const number = this.#numbers.get(original.sequence) ?? ++this.#last;
     this.#numbers.set(original.sequence, number);
-    return new RenumberedFrame(original, number);
+    return renumbered(original, number);
   }
 
   /** Returns as many new numbers as a range has. */
@@ -37,57 +37,24 @@ export class Renumbering {
   }
 }
 
-/** Returns the frame as its source knows it. */
-export function originalOf(frame: Frame): Frame {
-  return frame instanceof RenumberedFrame ? frame.original : frame;
+interface RenumberedFrame extends Frame {
+  /** The frame as its source knows it. */
+  readonly original: Frame;
 }
 
-class RenumberedFrame implements Frame {
-  readonly original: Frame;
-  readonly sequence: number;
+/** Returns the frame as its source knows it. */
+export function originalOf(frame: Frame | RenumberedFrame): Frame {
+  return "original" in frame ? frame.original : frame;
+}
 
-  constructor(original: Frame, sequence: number) {
-    this.original = original;
-    this.sequence = sequence;
-  }
-
-  get name(): string {
-    return this.original.name;
-  }
-
-  get captured(): bigint {
-    return this.original.captured;
-  }
-
-  get size(): number {
-    return this.original.size;
-  }
-
-  get metadata(): string {
-    return this.original.metadata;
-  }
-
-  get isKey(): boolean | undefined {
-    return this.original.isKey;
-  }
-
-  get revises(): boolean | undefined {
-    return this.original.revises;
-  }
-
-  get raw(): RawShape | undefined {
-    return this.original.raw;
-  }
-
-  get needsPieces(): boolean {
-    return this.original.needsPieces === true;
-  }
-
-  read(into: Uint8Array): void {
-    this.original.read(into);
-  }
-
-  pieces(): FramePieces {
-    return this.original.pieces();
-  }
+function renumbered(original: Frame, sequence: number): RenumberedFrame {
+  const { name, captured, size, metadata, isKey, revises, raw } = original;
+  return {
+    ...{ original, sequence, name, captured, size, metadata, isKey, revises, raw },
+    get needsPieces() {
+      return original.needsPieces === true;
+    },
+    read: (into) => original.read(into),
+    pieces: () => original.pieces(),
+  };
 }

@@ -14,12 +14,13 @@ import {
   type Welcome,
 } from "../../wire/messages.ts";
 import { recentPeriodMs } from "../live-window.ts";
-import type { SchedulerHooks, SendPolicy } from "./scheduler-hooks.ts";
 import { LargeFrame } from "../large-frame.ts";
 import { LossReports, SuspectFrame } from "./loss-reports.ts";
-import { Offers } from "./offers.ts";
+import { type FoundStatus, Offers, toOfferEntry } from "./offers.ts";
 import { type Candidate, limited, type OutgoingSource } from "./outgoing-source.ts";
 import { originalOf } from "./renumbering.ts";
+import type { SenderOptions } from "./sender-options.ts";
+import type { SenderOutput } from "./sender-output.ts";
 import type { WriteBatch } from "./write-batch.ts";
 import { SendWindow } from "./send-window.ts";
 
@@ -34,13 +35,15 @@ const maxConcurrentLarge = 2;
  */
 const maxPackedBytesWithOffers = 32_768;
 
-/** Losses taken from a source before the next source has its turn. */
-const maxLossesPerTurn = 1000;
+/** Losses in a batch after which no source is asked for more, so that the batch is sent. */
+const maxLossesPerBatch = 1000;
 
 export class Scheduler {
   readonly #welcome: Welcome;
-  readonly #policy: SendPolicy;
-  readonly #hooks: SchedulerHooks;
+  /** Whether a name conflict counts as skipped instead of failed. */
+  readonly #skipsConflicts: boolean;
+  readonly #output: SenderOutput;
+  readonly #onWritable: () => void;
   readonly #sources: readonly OutgoingSource[];
   /** Sources that may have more to send. */
   readonly #active: OutgoingSource[];
@@ -55,8 +58,8 @@ export class Scheduler {
    */
   readonly #offers: Offers | undefined;
   readonly #lossReports = new LossReports();
-  /** Losses that the current source reported in this turn. */
-  #lossesThisTurn = 0;
+  /** Losses reported since the batch began. */
+  #lossesInBatch = 0;
   readonly #suspect = new SuspectFrame();
   #turn = 0;
   #largeCount = 0;
@@ -66,17 +69,16 @@ export class Scheduler {
   /** Frames of this connection that were refused, and frames aborted for another reason. */
   refusals = 0;
   aborts = 0;
+  /** The error that a source threw. */
+  failure: { error: unknown } | undefined;
 
-  constructor(
-    sources: readonly OutgoingSource[],
-    welcome: Welcome,
-    policy: SendPolicy,
-    hooks: SchedulerHooks,
-  ) {
+  constructor(options: SenderOptions, welcome: Welcome, output: SenderOutput) {
+    const { sources, hello, checksum, onWritable } = options;
     this.#sources = sources;
     this.#welcome = welcome;
-    this.#policy = policy;
-    this.#hooks = hooks;
+    this.#skipsConflicts = hello.conflict === "skip";
+    this.#output = output;
+    this.#onWritable = onWritable;
     this.#window = new SendWindow(welcome.window);
     compileCheaply(this.#packNext, this.#begin, this.ack, this.#nextFrame, this.#sendLosses);
     compileCheaply(this.#onFrameSent, this.#ask, this.#packRound);
@@ -85,7 +87,12 @@ export class Scheduler {
     for (const { input: source } of sources)
       this.#usesLiveWindow ||= source.usesLiveWindow === true;
     const canOffer = welcome.fresh !== true && welcome.features?.includes("offer") === true;
-    if (canOffer) this.#offers = this.#createOffers();
+    if (canOffer) {
+      this.#offers = new Offers(checksum, (source, frame, failure) => {
+        if (failure !== undefined) this.#retry(source, frame, failure);
+        onWritable();
+      });
+    }
     for (const source of sources) this.#resume(source);
     this.#active = sources.filter((source) => !source.isExhausted);
   }
@@ -105,20 +112,6 @@ export class Scheduler {
     for (const { large, liveWindow } of this.#sources) if (large !== undefined) liveWindow.begin();
   }
 
-  #createOffers(): Offers {
-    return new Offers(this.#policy.checksum, {
-      sendOffer: (source, frame, entries) => {
-        const numbers = `numbers ${entries[0]![3]} to ${entries.at(-1)![3]}`;
-        const line = `OFFER ${source.input.name} ${entries.length} frames, ${numbers}`;
-        if (!source.isDeclaredFor(frame)) this.#hooks.declareSource(source, frame);
-        this.#hooks.send(MessageType.offer, source.id, { frames: entries }, line);
-      },
-      onAnswered: (source, candidate, status) => this.#onAnswered(source, candidate, status),
-      onUnreadable: (source, frame, error) => this.#retry(source, frame, error),
-      onWritable: () => this.#hooks.onWritable(),
-    });
-  }
-
   /** Takes over what an earlier connection left in the source. */
   #resume(source: OutgoingSource): void {
     source.connect(() => this.#onReady(source));
@@ -127,7 +120,7 @@ export class Scheduler {
     source.unreportedLosses = [];
     for (const range of unconfirmedLosses) this.#lossReports.requeue(source, range);
     for (const loss of unreportedLosses) this.#reportLoss(source, loss);
-    if (source.failure !== undefined) this.#hooks.onError(source.failure.error);
+    this.failure ??= source.failure;
     const { candidates } = source;
     source.candidates = [];
     for (const candidate of candidates) {
@@ -153,21 +146,26 @@ export class Scheduler {
     return this.#window.ended;
   }
 
-  /** Packs what can be sent now. Returns whether all sources are exhausted and END can follow. */
-  pack(out: WriteBatch, now: number): boolean {
+  /**
+   * Packs what can be sent now. Returns whether all sources are exhausted and END can follow.
+   *
+   * @param isPaused whether no further frame may begin for now
+   */
+  pack(out: WriteBatch, now: number, isPaused: boolean): boolean {
     this.#now = now;
-    const blocked = this.#packRound(out);
+    this.#lossesInBatch = 0;
+    const blocked = this.#packRound(out, isPaused);
     this.#sendLosses();
     // The blocked source is next. Otherwise the others would take the freed window again and again.
     if (blocked !== undefined) this.#turn = this.#active.indexOf(blocked);
     // A piece follows the buffer, so nothing more can be packed after it.
-    return this.#active.length === 0 && out.piece === undefined && !this.#hooks.canAddSources();
+    if (out.piece !== undefined) return false;
+    return out.packAll(this.#output.messages) && this.#active.length === 0;
   }
 
   /** Returns the source that blocks the round, because its frame does not fit the window. */
-  #packRound(out: WriteBatch): OutgoingSource | undefined {
+  #packRound(out: WriteBatch, isPaused: boolean): OutgoingSource | undefined {
     const active = this.#active;
-    const isPaused = this.#hooks.isPaused();
     let blocked: OutgoingSource | undefined;
     let idle = 0;
     while (idle < active.length) {
@@ -192,18 +190,19 @@ export class Scheduler {
   }
 
   #packNext(source: OutgoingSource, out: WriteBatch): "packed" | "idle" | "full" | "stuck" {
-    this.#lossesThisTurn = 0;
+    const losses = this.#lossesInBatch;
     const offered = this.#nextFrame(source);
-    this.#sendLosses();
+    // The receipt of a later frame confirms a LOST, so it goes before the next one.
+    if (this.#lossesInBatch > losses) this.#sendLosses();
     // Queued control messages go first: SOURCE must precede its frames, and ABORT must precede
     // later ends.
-    if (!out.packAll(this.#hooks.controls)) return "full";
+    if (!out.packAll(this.#output.messages)) return "full";
     // The OFFER is sent now, so that the server compares frames while the sender looks for more.
     if (offered && out.length > maxPackedBytesWithOffers) return "full";
     if (source.large !== undefined) return this.#packPiece(source, source.large, out);
     const { frame } = source;
     if (frame !== undefined && !this.#canBegin(source)) return "idle";
-    if (frame === undefined) return offered || this.#lossesThisTurn > 0 ? "packed" : "idle";
+    if (frame === undefined) return offered || this.#lossesInBatch > losses ? "packed" : "idle";
     const large = frame.size > maxPackedFrameBytes || frame.needsPieces === true;
     // Small frames of other sources may pass a large frame that waits for receipts, up to half of
     // the window.
@@ -216,7 +215,7 @@ export class Scheduler {
     if (large && this.#largeCount >= maxLarge) return "idle";
     if (!out.hasRoomFor(frame, !large)) return "full";
     if (source.isDeclaredFor(frame)) this.#begin(source, frame, large, out);
-    else this.#hooks.declareSource(source, frame);
+    else this.#output.declareSource(source, frame);
     return "packed";
   }
 
@@ -226,17 +225,18 @@ export class Scheduler {
    */
   #nextFrame(source: OutgoingSource): boolean {
     const offers = this.#offers;
-    const offersFirst = this.#offersFirst(source);
     let offered = false;
     if (offers !== undefined) {
-      if (offersFirst) this.#findCandidates(source, offers);
-      offered = offers.offer(source);
+      this.#findCandidates(source, offers);
+      const candidates = offers.offer(source);
+      offered = candidates.length > 0;
+      if (offered) this.#sendOffer(source, candidates);
     }
     if (source.frame !== undefined || source.large !== undefined) return offered;
     if (source.wanted.length > 0) {
       source.frame = source.wanted.shift();
       offers?.onWantedTaken();
-    } else if (!offersFirst && this.#canBegin(source)) {
+    } else if (!this.#offersFirst(source) && this.#canBegin(source)) {
       // A frame taken too early would grow old while it waits here.
       source.frame = this.#ask(source, false);
     }
@@ -249,16 +249,27 @@ export class Scheduler {
   }
 
   #findCandidates(source: OutgoingSource, offers: Offers): void {
-    while (offers.wantsCandidates(source)) {
+    // A watched folder has files that may be at the server only at first.
+    while (source.isResumable && offers.wantsCandidates(source)) {
       const frame = this.#ask(source, true);
       if (frame === undefined) return;
       source.requeue(frame, undefined, false);
     }
   }
 
+  /** @param candidates frames that one SOURCE suits */
+  #sendOffer(source: OutgoingSource, candidates: readonly Candidate[]): void {
+    const frames = candidates.map(toOfferEntry);
+    const numbers = `numbers ${frames[0]![3]} to ${frames.at(-1)![3]}`;
+    const line = `OFFER ${source.input.name} ${frames.length} frames, ${numbers}`;
+    const [{ frame }] = candidates as [Candidate];
+    if (!source.isDeclaredFor(frame)) this.#output.declareSource(source, frame);
+    this.#output.send(MessageType.offer, source.id, { frames }, line);
+  }
+
   /** Asks a source for a frame, and reports the losses before it. */
   #ask(source: OutgoingSource, offered: boolean): Frame | undefined {
-    while (this.#lossesThisTurn < maxLossesPerTurn) {
+    while (this.#lossesInBatch < maxLossesPerBatch) {
       const item = source.next(this.#welcome.limits.frame, offered);
       if (typeof item === "string") return undefined;
       if (!("error" in item)) return item;
@@ -277,28 +288,32 @@ export class Scheduler {
 
   /** Called when a source has more to provide, or has failed. */
   #onReady({ failure }: OutgoingSource): void {
-    if (failure !== undefined) this.#hooks.onError(failure.error);
-    this.#hooks.onWritable();
+    this.failure ??= failure;
+    this.#onWritable();
   }
 
   /** Reports a loss to the server and to the user. */
   #reportLoss(source: OutgoingSource, loss: Loss): void {
-    const { first, last, what, error } = loss;
-    this.#lossesThisTurn++;
+    this.#lossesInBatch++;
     source.countLoss(loss);
     this.#lossReports.add(source, loss);
-    this.#hooks.onUndelivered({ source: source.input.name, first, last, what, error });
+    this.#emitUndelivered(source, loss);
+  }
+
+  #emitUndelivered(source: OutgoingSource, { first, last, what, error }: Loss): void {
+    const report = { source: source.input.name, first, last, what, error };
+    this.#output.emit({ type: "undelivered", report });
   }
 
   #sendLosses(): void {
-    const now = BigInt(Math.round(this.#now)) * 1_000_000n;
     for (const { source, range } of this.#lossReports.drain(this.#window.ended)) {
       const { first, last, error, text, name } = range;
       // A loss has no capture time, so it is reported in the stream that was declared last.
       if (source.declaredStream === undefined) {
-        this.#hooks.declareSource(source, { captured: now });
+        const captured = BigInt(Math.round(this.#now)) * 1_000_000n;
+        this.#output.declareSource(source, { captured });
       }
-      this.#hooks.send(MessageType.lost, source.id, {
+      this.#output.send(MessageType.lost, source.id, {
         ranges: [[first, last]],
         error,
         message: text,
@@ -322,7 +337,7 @@ export class Scheduler {
     if (this.#usesLiveWindow) source.liveWindow.begin();
     if (large) {
       this.#largeCount++;
-      source.large = new LargeFrame(frame, () => this.#hooks.onWritable());
+      source.large = new LargeFrame(frame, this.#onWritable);
     } else {
       source.progress.bytes += frame.size;
       this.#onFrameSent(source, frame, crc);
@@ -342,7 +357,9 @@ export class Scheduler {
   #onFrameSent(source: OutgoingSource, frame: Frame, crc: number): void {
     this.#window.end(source, frame, crc, false);
     source.progress.sent++;
-    this.#hooks.onFrameSent(source.input.name, frame);
+    if (this.#output.reports.messages !== true) return;
+    const { sequence, name, size } = frame;
+    this.#output.trace("->", `FRAME ${source.input.name} ${sequence} ${name} ${size} bytes`);
   }
 
   #packPiece(
@@ -379,7 +396,7 @@ export class Scheduler {
     this.#closeLarge(source, large);
     source.clearLargeFrame();
     source.progress.bytes -= large.sent;
-    this.#hooks.send(MessageType.abort, source.id, {
+    this.#output.send(MessageType.abort, source.id, {
       sequence: large.frame.sequence,
       ...error.wireFields,
     });
@@ -406,33 +423,53 @@ export class Scheduler {
       const { owner, frame, crc, isAborted, isRefused } = entry;
       if (this.#usesLiveWindow) owner.liveWindow.ack(now);
       if (isAborted) continue;
-      owner.settle(frame);
+      this.#settle(owner, frame);
       owner.progress.delays?.add(now - Number(frame.captured) / 1e6);
       if (!isRefused) owner.progress.settledBytes += frame.size;
       if (owner.large === undefined) owner.clearLargeFrame();
-      if (!isRefused) this.#hooks.onDelivered?.(owner.input, originalOf(frame), crc);
+      if (!isRefused) this.#emitCompared("stored", owner, frame, crc);
     }
     this.#lossReports.ack(frames);
+  }
+
+  #settle(source: OutgoingSource, frame: Frame): void {
+    source.settle(frame);
+    if (this.#output.reports.settled !== true) return;
+    const { sequence, name } = frame;
+    this.#output.emit({ type: "settled", source: source.input.name, sequence, name });
+  }
+
+  /** Reports how the bytes of a frame compare with those of the server, on demand. */
+  #emitCompared(
+    type: "stored" | "conflict",
+    source: OutgoingSource,
+    frame: Frame,
+    crc: number,
+  ): void {
+    if (this.#output.reports.stored !== true) return;
+    this.#output.emit({ type, source: source.input, frame: originalOf(frame), crc });
   }
 
   /** Handles ANSWER. */
   onAnswer(id: number, letters: string): void {
     if (this.#offers === undefined) throw unexpectedMessage(MessageType.answer);
-    this.#offers.onAnswer(id, letters);
+    for (const { source, candidate, status } of this.#offers.onAnswer(id, letters)) {
+      this.#onFound(source, candidate, status);
+    }
   }
 
-  #onAnswered(source: OutgoingSource, candidate: Candidate, status: string): void {
+  /** Settles an offered frame that the server does not want. */
+  #onFound(source: OutgoingSource, candidate: Candidate, status: FoundStatus): void {
     const { frame, crc } = candidate;
     if (status === "conflict") {
       const error = new FramesError("conflict", "other bytes are stored under this name");
       this.#onRejected(source, frame, error, crc);
-      return source.settle(frame);
+      return this.#settle(source, frame);
     }
-    source.settle(frame);
+    this.#settle(source, frame);
     source.countFound(candidate, status);
     // Without a CRC-32 the bytes were not compared, so the frame must not count as delivered.
-    if (crc !== undefined && status === "stored")
-      this.#hooks.onDelivered?.(source.input, originalOf(frame), crc);
+    if (crc !== undefined && status === "stored") this.#emitCompared("stored", source, frame, crc);
   }
 
   /** Handles REFUSED. */
@@ -443,7 +480,7 @@ export class Scheduler {
     if (large?.frame.sequence === body.sequence) {
       this.#abort(source, large, error, true);
       this.#onRejected(source, large.frame, error);
-      return source.settle(large.frame);
+      return this.#settle(source, large.frame);
     }
     const entry = this.#window.find(source, body.sequence);
     if (entry === undefined) throw unexpectedMessage(MessageType.refused);
@@ -463,16 +500,15 @@ export class Scheduler {
       return;
     }
     const { sequence, name: what } = frame;
-    if (error.code === "conflict" && this.#policy.skipConflicts) {
+    if (error.code === "conflict" && this.#skipsConflicts) {
       source.progress.conflictsSkipped++;
       return;
     }
     source.progress.refused++;
     if (error.code === "conflict" && crc !== undefined) {
-      this.#hooks.onConflict?.(source.input, originalOf(frame), crc);
+      this.#emitCompared("conflict", source, frame, crc);
     }
-    const sourceName = source.input.name;
-    this.#hooks.onUndelivered({ source: sourceName, first: sequence, last: sequence, what, error });
+    this.#emitUndelivered(source, { first: sequence, last: sequence, what, error });
   }
 
   /**
@@ -496,7 +532,7 @@ export class Scheduler {
       if (isAborted) continue;
       const { progress } = owner;
       if (isRefused) {
-        owner.settle(frame);
+        this.#settle(owner, frame);
         continue;
       }
       progress.sent--;

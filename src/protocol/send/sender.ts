@@ -3,17 +3,11 @@
  * in, bytes come out. Frames are pulled from their sources when the window has room, and read
  * straight into the outgoing buffer. They are dropped from memory when their receipt arrives.
  */
-import type { Key } from "../../auth/key.ts";
 import { errorByNumber, FramesError, truncateMessage } from "../../errors.ts";
-import type { Frame, FrameSource } from "../../frame.ts";
 import { Decoder, type MessageHandler } from "../../wire/decode.ts";
-import { encodeControl } from "../../wire/encode.ts";
 import {
-  type ControlBodies,
   type ControlMessage,
-  type ControlType,
   type Done,
-  type Hello,
   MessageType,
   typeName,
   unexpectedMessage,
@@ -22,29 +16,12 @@ import {
 } from "../../wire/messages.ts";
 import { ClientHandshake } from "../handshake.ts";
 import { Keepalive, toWireTime } from "../keepalive.ts";
-import type { Undelivered } from "../progress.ts";
-import type { DeclaredFrame, OutgoingSource } from "./outgoing-source.ts";
-import type { SendPolicy } from "./scheduler-hooks.ts";
+import type { OutgoingSource } from "./outgoing-source.ts";
 import { Scheduler } from "./scheduler.ts";
+import type { SenderEvent } from "./sender-event.ts";
+import type { SenderOptions } from "./sender-options.ts";
+import { SenderOutput } from "./sender-output.ts";
 import { WriteBatch } from "./write-batch.ts";
-
-/** Callbacks of a sender. */
-export interface SenderEvents {
-  /** Called when more can be sent; call `transmit`. */
-  onWritable(): void;
-  onWelcome?(welcome: Welcome): void;
-  onUndelivered?(report: Undelivered): void;
-  /** Whether no frame may begin for now. When that changes, the caller must call `transmit`. */
-  isPaused?(): boolean;
-  /** Whether the caller may add sources later. END is not sent before this is `false`. */
-  canAddSources?(): boolean;
-  /** Called when the server has stored a frame. `crc` is the CRC-32 of its payload. */
-  onDelivered?(source: FrameSource, frame: Frame, crc: number): void;
-  /** Called when the server has other bytes under the frame's name. `crc` is as above. */
-  onConflict?(source: FrameSource, frame: Frame, crc: number): void;
-  /** Called for every message sent or received, for verbose output. */
-  trace?(direction: "->" | "<-", line: string): void;
-}
 
 /** PONGs queued until the next `transmit`. Further PINGs are not answered until then. */
 const maxQueuedPongs = 1000;
@@ -54,45 +31,30 @@ type Phase = "handshake" | "open" | "ending" | "done" | "failed";
 /** One connection of a sending client. */
 export class Sender implements MessageHandler {
   readonly #decoder = new Decoder(this);
-  readonly #events: SenderEvents;
+  readonly #options: SenderOptions;
   readonly #sources: readonly OutgoingSource[];
   readonly #handshake: ClientHandshake;
-  readonly #policy: SendPolicy;
   readonly #keepalive: Keepalive;
-  readonly #controls: Uint8Array[] = [];
+  readonly #output: SenderOutput;
   #scheduler: Scheduler | undefined;
   #phase: Phase = "handshake";
   #welcome: Welcome | undefined;
   #now: number;
-  #failure: { error: unknown } | undefined;
   /** PONGs queued since the queue of control messages was last empty. */
   #pongs = 0;
   #done: Done | undefined;
 
-  /**
-   * @param sources sources to send, with the frames that earlier connections left unsettled
-   * @param timeoutMs a server silent for this long counts as gone
-   * @param now ms since 1970 of a clock that never jumps, as in all methods
-   * @param key proved to the server, which must prove that it has the same key
-   */
-  constructor(
-    sources: readonly OutgoingSource[],
-    hello: Hello,
-    policy: Pick<SendPolicy, "checksum">,
-    timeoutMs: number,
-    now: number,
-    events: SenderEvents,
-    key?: Key,
-  ) {
+  constructor(options: SenderOptions) {
+    const { sources, hello, timeoutMs, now, key, reports = {} } = options;
     const features = ["offer", "replace", "moved-away", videoFeature];
     this.#handshake = new ClientHandshake({ ...hello, features }, key);
-    this.#events = events;
+    this.#options = options;
     this.#now = now;
-    this.#policy = { ...policy, skipConflicts: hello.conflict === "skip" };
     this.#keepalive = new Keepalive(now, timeoutMs);
     this.#sources = sources;
-    events.trace?.("->", `HELLO ${JSON.stringify(this.#handshake.hello)}`);
-    this.#controls.push(...this.#handshake.openingMessages());
+    this.#output = new SenderOutput(reports);
+    this.#output.trace("->", `HELLO ${JSON.stringify(this.#handshake.hello)}`);
+    this.#output.messages.push(...this.#handshake.openingMessages());
   }
 
   /** The server's WELCOME, or `undefined` until it arrives. */
@@ -107,7 +69,7 @@ export class Sender implements MessageHandler {
 
   /** The error that a source threw. It ends the delivery. */
   get failure(): { error: unknown } | undefined {
-    return this.#failure;
+    return this.#scheduler?.failure;
   }
 
   /** Whether no frame is in flight and no OFFER is unanswered. */
@@ -124,13 +86,13 @@ export class Sender implements MessageHandler {
     if (this.#scheduler === undefined) return;
     this.#checkSources(this.#welcome!);
     this.#scheduler.add(source);
-    this.#events.onWritable();
+    this.#options.onWritable();
   }
 
   /** Queues ERROR as the last message; the caller sends it with `transmit`. */
   fail(error: FramesError): void {
     if (this.#phase === "done" || this.#phase === "failed") return;
-    this.#send(MessageType.error, 0, error.wireFields);
+    this.#output.close(error.wireFields);
     this.#phase = "failed";
   }
 
@@ -149,8 +111,8 @@ export class Sender implements MessageHandler {
   onConnected(now: number, exporter: Uint8Array | undefined): void {
     this.#keepalive.restart(now);
     // PROOF is queued behind preface and HELLO, so all three go in one flight.
-    const proof = this.#handshake.createProof(exporter, this.#controls);
-    if (proof !== undefined) this.#controls.push(proof);
+    const proof = this.#handshake.createProof(exporter, this.#output.messages);
+    if (proof !== undefined) this.#output.messages.push(proof);
   }
 
   /**
@@ -179,8 +141,8 @@ export class Sender implements MessageHandler {
           ? "DONE"
           : "receipts";
     if (!this.#keepalive.tick(now, awaited, this.#decoder.incompleteMessage)) return;
-    this.#send(MessageType.ping, 0, { time: toWireTime(now) });
-    this.#events.onWritable();
+    this.#output.send(MessageType.ping, 0, { time: toWireTime(now) });
+    this.#options.onWritable();
   }
 
   /**
@@ -191,7 +153,7 @@ export class Sender implements MessageHandler {
    */
   transmit(into: Uint8Array, now: number): WriteBatch {
     const out = new WriteBatch(into);
-    if (out.packAll(this.#controls)) {
+    if (out.packAll(this.#output.messages)) {
       this.#pongs = 0;
       if (this.#phase === "open") this.#pack(out, now);
     }
@@ -199,38 +161,24 @@ export class Sender implements MessageHandler {
     return out;
   }
 
+  /** Returns what happened since the last call. Call it after every other method. */
+  takeEvents(): readonly SenderEvent[] {
+    return this.#output.takeEvents();
+  }
+
   #pack(out: WriteBatch, now: number): void {
-    if (!this.#scheduler!.pack(out, now)) return;
+    const { isPaused, canAddSources } = this.#options;
+    const isExhausted = this.#scheduler!.pack(out, now, isPaused?.() === true);
+    if (!isExhausted || canAddSources?.() === true) return;
     this.#phase = "ending";
-    this.#send(MessageType.end, 0, { frames: this.#scheduler!.ended });
-    if (!out.packAll(this.#controls)) this.#events.onWritable();
-  }
-
-  /** @param line trace line; the JSON of the message by default */
-  #send<T extends ControlType>(
-    type: T,
-    source: number,
-    body: ControlBodies[T],
-    line = `${typeName(type)} ${JSON.stringify(body)}`,
-  ): void {
-    // ERROR is the last message, even if a source provides more frames.
-    if (this.#phase === "failed") return;
-    this.#events.trace?.("->", line);
-    this.#controls.push(encodeControl(type, source, body));
-  }
-
-  #declareSource(source: OutgoingSource, frame: DeclaredFrame): void {
-    if (this.#phase === "failed") return;
-    const stream = source.streamNameOf(frame);
-    const name = stream === "" ? source.input.name : `${stream}/${source.input.name}`;
-    this.#events.trace?.("->", `SOURCE ${source.id} ${name}`);
-    this.#controls.push(source.encodeDeclaration(frame));
+    this.#output.send(MessageType.end, 0, { frames: this.#scheduler!.ended });
+    if (!out.packAll(this.#output.messages)) this.#options.onWritable();
   }
 
   // Callbacks of the decoder.
 
   onControl(message: ControlMessage): void {
-    this.#events.trace?.("<-", `${typeName(message.type)} ${JSON.stringify(message.body)}`);
+    this.#output.trace("<-", `${typeName(message.type)} ${JSON.stringify(message.body)}`);
     switch (message.type) {
       case MessageType.error: {
         const { error, message: text, source, sequence } = message.body;
@@ -243,8 +191,11 @@ export class Sender implements MessageHandler {
       case MessageType.ping:
         this.#checkPhase(message.type, "open", "ending");
         if (++this.#pongs > maxQueuedPongs) return;
-        this.#send(MessageType.pong, 0, { time: message.body.time, clock: toWireTime(this.#now) });
-        return this.#events.onWritable();
+        this.#output.send(MessageType.pong, 0, {
+          time: message.body.time,
+          clock: toWireTime(this.#now),
+        });
+        return this.#options.onWritable();
       case MessageType.pong:
         return this.#checkPhase(message.type, "open", "ending");
       case MessageType.refused: {
@@ -255,12 +206,12 @@ export class Sender implements MessageHandler {
           truncateMessage(body.message),
         );
         this.#scheduler!.onRefused(source, body, error);
-        return this.#events.onWritable();
+        return this.#options.onWritable();
       }
       case MessageType.answer:
         this.#checkPhase(message.type, "open");
         this.#scheduler!.onAnswer(message.source, message.body.answers);
-        return this.#events.onWritable();
+        return this.#options.onWritable();
       case MessageType.done:
         this.#checkPhase(message.type, "ending");
         return this.#onDone(message.body);
@@ -280,23 +231,9 @@ export class Sender implements MessageHandler {
     this.#phase = "open";
     this.#welcome = welcome;
     this.#keepalive.onHandshakeDone();
-    const { trace, onUndelivered, onDelivered, onConflict, onWritable } = this.#events;
-    this.#scheduler = new Scheduler(this.#sources, welcome, this.#policy, {
-      controls: this.#controls,
-      send: (...message) => this.#send(...message),
-      declareSource: (source, frame) => this.#declareSource(source, frame),
-      onFrameSent: (source, { sequence, name, size }) =>
-        trace?.("->", `FRAME ${source} ${sequence} ${name} ${size} bytes`),
-      ...(onDelivered === undefined ? {} : { onDelivered }),
-      ...(onConflict === undefined ? {} : { onConflict }),
-      onUndelivered: (report) => onUndelivered?.(report),
-      isPaused: () => this.#events.isPaused?.() === true,
-      canAddSources: () => this.#events.canAddSources?.() === true,
-      onError: (error) => (this.#failure ??= { error }),
-      onWritable,
-    });
-    this.#events.onWelcome?.(welcome);
-    onWritable();
+    this.#scheduler = new Scheduler(this.#options, welcome, this.#output);
+    this.#output.emit({ type: "welcome", welcome });
+    this.#options.onWritable();
   }
 
   /**
@@ -343,10 +280,10 @@ export class Sender implements MessageHandler {
   }
 
   onReceipt(frames: number): void {
-    this.#events.trace?.("<-", `RECEIPT ${frames}`);
+    this.#output.trace("<-", `RECEIPT ${frames}`);
     this.#checkPhase(MessageType.receipt, "open", "ending");
     this.#scheduler!.ack(frames, this.#now);
-    this.#events.onWritable();
+    this.#options.onWritable();
   }
 
   #onDone(done: Done): void {

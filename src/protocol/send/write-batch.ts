@@ -28,6 +28,8 @@ const maxPackedBytes = 256 << 10;
 /** Least room in the buffer for a piece that is read into it. */
 const minPieceRoom = 32 << 10;
 
+const noPayload = new Uint8Array(0);
+
 /** An outgoing buffer while it is being filled. */
 export class WriteBatch {
   readonly #buffer: Uint8Array;
@@ -89,11 +91,12 @@ export class WriteBatch {
    * @throws {FramesError} if it cannot be read or its name is too long; nothing is packed then
    */
   packFrame(source: number, frame: Frame, knowsKeys: boolean): number {
-    const payload = writeFramePrefix(this.#buffer, this.length, frame);
-    if (frame.size > 0) frame.read(this.#buffer.subarray(payload, payload + frame.size));
+    const payloadAt = writeFramePrefix(this.#buffer, this.length, frame);
+    const payload = this.#buffer.subarray(payloadAt, payloadAt + frame.size);
+    if (frame.size > 0) frame.read(payload);
     const isKey = knowsKeys && frame.isKey === true;
-    const crc = sealFrame(this.#buffer, this.length, source, false, payload, frame.size, isKey);
-    this.length = payload + frame.size;
+    const crc = sealFrame(this.#buffer, this.length, source, false, payloadAt, payload, isKey);
+    this.length = payloadAt + frame.size;
     return crc;
   }
 
@@ -104,10 +107,10 @@ export class WriteBatch {
    * @throws {FramesError} `bad-name` if its name or metadata is too long
    */
   packFrameStart(source: number, frame: Frame, knowsKeys: boolean): void {
-    const payload = writeFramePrefix(this.#buffer, this.length, frame);
+    const payloadAt = writeFramePrefix(this.#buffer, this.length, frame);
     const isKey = knowsKeys && frame.isKey === true;
-    sealFrame(this.#buffer, this.length, source, true, payload, 0, isKey);
-    this.length = payload;
+    sealFrame(this.#buffer, this.length, source, true, payloadAt, noPayload, isKey);
+    this.length = payloadAt;
   }
 
   /**

@@ -6,6 +6,7 @@ import { closeReadFile } from "../../common/close-file.ts";
 import { checksum } from "../../common/checksum.ts";
 import { FramesError, isExhausted } from "../../errors.ts";
 import type { Frame, FrameSource, Loss, Postponed } from "../../frame.ts";
+import type { OnSourceEvent } from "../source-event.ts";
 import { FileFrame, type FrameFolder, openToRead, toFileError } from "./file-frame.ts";
 import { takeLease } from "./file-writers.ts";
 import { type NameList, packNames } from "./packed-names.ts";
@@ -26,10 +27,14 @@ const minQuietMs = 30_000;
 /** Files unchanged for longer than this are removed there at once, in milliseconds. */
 const maxClockErrorMs = 3_600_000;
 
-/** An entry of a directory that is not sent, and the reason. */
-export interface SkippedPath {
+export interface FileSourceOptions {
+  readonly name: string;
+  /** Path of the folder. */
   readonly path: string;
-  readonly why: string;
+  /** Names of the frames, in the order of sending. */
+  readonly names: readonly string[];
+  /** Called also for names that turn out not to be regular files; they get no number. */
+  readonly onEvent: OnSourceEvent;
 }
 
 /** Turns files of one folder into frames. Subclasses choose the files and their order. */
@@ -37,30 +42,19 @@ export abstract class FileSource implements FrameSource, FrameFolder {
   readonly name: string;
   readonly path: string;
   readonly readMode: ReadMode;
-  readonly #onSkipped: (skipped: SkippedPath) => void;
-  readonly #onTimeClamped: ((path: string) => void) | undefined;
+  readonly #onEvent: OnSourceEvent;
   readonly #attempts = new Map<number, number>();
   /** When removing a file was tried first, by `performance.now()`. Only of files still here. */
   readonly #quietSince = new Map<number, number>();
   #sequence = 0;
   #openFrame: FileFrame | undefined;
 
-  /**
-   * @param onSkipped called for names that turn out not to be regular files; they get no number
-   * @param onTimeClamped called for files whose time cannot be a capture time
-   */
-  constructor(
-    name: string,
-    path: string,
-    onSkipped: (skipped: SkippedPath) => void,
-    onTimeClamped?: (path: string) => void,
-  ) {
+  constructor({ name, path, onEvent }: Omit<FileSourceOptions, "names">) {
     this.name = name;
     this.path = path;
     this.readMode = new ReadMode(path);
     compileCheaply(this.#openFile, this.nextFrame);
-    this.#onSkipped = onSkipped;
-    this.#onTimeClamped = onTimeClamped;
+    this.#onEvent = onEvent;
   }
 
   get isResumable(): boolean {
@@ -87,7 +81,7 @@ export abstract class FileSource implements FrameSource, FrameFolder {
     const item = this.#openFile(name, this.#sequence + 1, describeOnly, stats);
     if (item !== undefined) this.#sequence++;
     if (item instanceof FileFrame && item.isTimeClamped) {
-      this.#onTimeClamped?.(`${this.path}/${name}`);
+      this.#onEvent({ type: "time-clamped", path: `${this.path}/${name}` });
     }
     return item;
   }
@@ -206,7 +200,7 @@ export abstract class FileSource implements FrameSource, FrameFolder {
       if (kind === undefined || kind === "file" || kind === "folder") {
         return makeLoss(name, sequence, toFileError(error, name));
       }
-      this.#onSkipped({ path, why: kind });
+      this.#onEvent({ type: "skipped", skipped: { path, why: kind } });
       return undefined;
     }
   }
@@ -218,19 +212,9 @@ export class DirectorySource extends FileSource {
   readonly names: NameList;
   #nextIndex = 0;
 
-  /**
-   * @param onSkipped called for names that turn out not to be regular files; they get no number
-   * @param onTimeClamped called for files whose time cannot be a capture time
-   */
-  constructor(
-    name: string,
-    path: string,
-    names: readonly string[],
-    onSkipped: (skipped: SkippedPath) => void,
-    onTimeClamped?: (path: string) => void,
-  ) {
-    super(name, path, onSkipped, onTimeClamped);
-    this.names = packNames(names);
+  constructor(options: FileSourceOptions) {
+    super(options);
+    this.names = packNames(options.names);
   }
 
   get total(): number {

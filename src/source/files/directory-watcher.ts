@@ -8,7 +8,8 @@ import { join } from "node:path";
 import { closeReadFile } from "../../common/close-file.ts";
 import { FramesError, systemCode, systemSentence } from "../../errors.ts";
 import { openFlags } from "../../common/open-flags.ts";
-import { fileKind, type SkippedPath } from "./directory-source.ts";
+import type { OnSourceEvent } from "../source-event.ts";
+import { fileKind } from "./directory-source.ts";
 import { int64, type SeenFile, SeenFiles, type SeenName } from "./seen-files.ts";
 import { hasImageEnd } from "../image/image-end.ts";
 import { compareNatural } from "./natural-order.ts";
@@ -25,6 +26,7 @@ import { WatchedFolder } from "./watched-folder.ts";
 
 /** How folders are watched. Durations are in milliseconds. */
 export interface WatchOptions {
+  readonly roots: readonly RootDirectory[];
   readonly filter: FilterOptions;
   /** Time for which size and modification time must be unchanged before a file is complete. */
   readonly settleMs: number;
@@ -32,15 +34,13 @@ export interface WatchOptions {
   readonly since: bigint | undefined;
 }
 
-/** Callbacks of a `DirectoryWatcher`. */
-export interface WatchHooks {
+export interface WatcherOptions extends WatchOptions {
   /** Called when a folder has its first frame. */
-  onSource(source: WatchedFolder): void;
-  onSkipped(skipped: SkippedPath): void;
-  /** Called for a file whose time cannot be a capture time. */
-  onTimeClamped(path: string): void;
-  /** Called when something cannot be watched or read. The watcher tries again by itself. */
-  onRetry(error: FramesError): void;
+  readonly onSource: (source: WatchedFolder) => void;
+  /** Called also when something cannot be watched or read. The watcher tries again by itself. */
+  readonly onEvent: OnSourceEvent;
+  /** Opens the events of the folders; by default those of the system. */
+  readonly openEvents?: typeof openFolderEvents;
 }
 
 /** A file that was found and is not yet complete. */
@@ -107,9 +107,7 @@ const removedTimeoutMs = 1000;
 const imageEndBytes = 64;
 
 export class DirectoryWatcher {
-  readonly #roots: readonly RootDirectory[];
-  readonly #options: WatchOptions;
-  readonly #hooks: WatchHooks;
+  readonly #options: WatcherOptions;
   readonly #filter: FileFilter;
   readonly #folders = new Map<string, FolderState>();
   readonly #foldersById: FolderState[] = [];
@@ -127,18 +125,13 @@ export class DirectoryWatcher {
   #lastCompared: SeenName | undefined;
   #isStopped = false;
 
-  /** @param openEvents opens the events of the folders; by default those of the system */
-  constructor(
-    roots: readonly RootDirectory[],
-    options: WatchOptions,
-    hooks: WatchHooks,
-    openEvents = openFolderEvents,
-  ) {
-    this.#roots = roots;
+  constructor(options: WatcherOptions) {
+    const { onEvent, openEvents = openFolderEvents } = options;
     this.#options = { ...options, settleMs: Math.max(1, options.settleMs) };
-    this.#hooks = hooks;
     this.#filter = new FileFilter(options.filter, {
-      onSkipped: (entry) => this.#reportOnce(entry.path, () => hooks.onSkipped(entry)),
+      onSkipped: (skipped) => {
+        this.#reportOnce(skipped.path, () => onEvent({ type: "skipped", skipped }));
+      },
       onUnreadable: ({ path, why }) => {
         this.#reportRetry(new FramesError("unreadable", `Cannot read ${path}: ${why}`));
       },
@@ -159,7 +152,7 @@ export class DirectoryWatcher {
   }
 
   #reportRetry(error: FramesError): void {
-    this.#reportOnce(error.message, () => this.#hooks.onRetry(error));
+    this.#reportOnce(error.message, () => this.#options.onEvent({ type: "retry", error }));
   }
 
   /**
@@ -169,7 +162,7 @@ export class DirectoryWatcher {
    * same source
    */
   start(): void {
-    for (const root of this.#roots) this.#scanFolder(this.#filter.rootLocation(root), true);
+    for (const root of this.#options.roots) this.#scanFolder(this.#filter.rootLocation(root), true);
     this.#scheduleRescan(minRescanIntervalMs);
     this.#ticker = setInterval(() => this.#tick(), tickIntervalMs);
   }
@@ -186,7 +179,8 @@ export class DirectoryWatcher {
     const message = `Cannot watch ${path}: ${why}; ${rest}; ${advice}`;
     // One report for all folders.
     this.#reportOnce("ENOSPC", () => {
-      this.#hooks.onRetry(new FramesError("unreadable", message, { cause: error }));
+      const retried = new FramesError("unreadable", message, { cause: error });
+      this.#options.onEvent({ type: "retry", error: retried });
     });
   }
 
@@ -243,7 +237,10 @@ export class DirectoryWatcher {
 
   #getSource(folder: FolderState, initial: readonly string[] = []): WatchedFolder {
     if (folder.source !== undefined) return folder.source;
-    const hooks = {
+    const source = new WatchedFolder({
+      name: folderSourceName(folder.location),
+      path: folder.path,
+      initial,
       isUnchanged: (name: string) => this.#isUnchanged(folder, name),
       mayRevise: (name: string) => this.#seen.getRemoved(folder.id, name) === null,
       isComplete: (name: string) => {
@@ -255,18 +252,12 @@ export class DirectoryWatcher {
         folder.pending.delete(name);
         this.#seen.removeForGood(folder.id, name);
       },
-      onSkipped: (entry: SkippedPath) => this.#hooks.onSkipped(entry),
-      onTimeClamped: (path: string) => this.#hooks.onTimeClamped(path),
-    };
-    folder.source = new WatchedFolder(
-      folderSourceName(folder.location),
-      folder.path,
-      initial,
-      hooks,
-    );
-    if (this.#reserveName(folder)) this.#hooks.onSource(folder.source);
+      onEvent: this.#options.onEvent,
+    });
+    folder.source = source;
+    if (this.#reserveName(folder)) this.#options.onSource(source);
     else this.#reportRetry(this.#nameConflictError(folder));
-    return folder.source;
+    return source;
   }
 
   /**
@@ -446,7 +437,7 @@ export class DirectoryWatcher {
     const began = performance.now();
     this.#events.poll();
     if (this.#lastCompared === undefined) {
-      for (const root of this.#roots) this.#rescanRoot(root);
+      for (const root of this.#options.roots) this.#rescanRoot(root);
       this.#lastCompared = firstName;
     } else {
       this.#compareKnown(began + maxCompareMs);

@@ -3,7 +3,8 @@ import { compileCheaply } from "../../common/compilation.ts";
 import { type Dirent, lstatSync, readdirSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { FramesError, systemSentence } from "../../errors.ts";
-import { fileKind, type SkippedPath } from "./directory-source.ts";
+import type { SkippedPath } from "../source-event.ts";
+import { fileKind } from "./directory-source.ts";
 
 /** A directory to send, and the source name of the frames directly in it. */
 export interface RootDirectory {

@@ -2,7 +2,8 @@
 import { statSync } from "node:fs";
 import { basename, resolve } from "node:path";
 import { FramesError, systemSentence } from "../../errors.ts";
-import { DirectorySource, type SkippedPath } from "./directory-source.ts";
+import type { OnSourceEvent, SkippedPath } from "../source-event.ts";
+import { DirectorySource } from "./directory-source.ts";
 import {
   FileFilter,
   type FilterOptions,
@@ -17,10 +18,7 @@ import { PackedNames } from "./packed-names.ts";
 /** Result of `walk`. */
 export interface WalkResult {
   readonly sources: DirectorySource[];
-  /**
-   * Links and special files, which are never followed. In large folders they are found only when
-   * sending.
-   */
+  /** Links and special files. In large folders they are found only when sending. */
   readonly skipped: SkippedPath[];
   /** Folders that could not be read. Their frames are missing. */
   readonly unreadable: SkippedPath[];
@@ -31,14 +29,14 @@ export interface WalkResult {
 /**
  * Finds the sources below the roots, in natural order.
  *
- * @param onTimeClamped called later for each file sent whose time cannot be a capture time
+ * @param onEvent called later, while the frames are sent
  * @throws {FramesError} `missing` if a root is not a directory that can be read, `usage` if two
  * folders would be the same source
  */
 export function walk(
   roots: readonly RootDirectory[],
   filter: FilterOptions,
-  onTimeClamped?: (path: string) => void,
+  onEvent: OnSourceEvent = () => {},
 ): WalkResult {
   const result: WalkResult = { sources: [], skipped: [], unreadable: [], filteredOut: 0 };
   const fileFilter = new FileFilter(filter, {
@@ -49,10 +47,9 @@ export function walk(
   const collect = (location: FolderLocation): void => {
     const { names, folders } = fileFilter.readFolder(location);
     if (names.length > 0) {
-      const onSkipped = (entry: SkippedPath) => result.skipped.push(entry);
       names.sort(compareNatural);
       const [name, path] = [folderSourceName(location), folderPath(location)];
-      result.sources.push(new DirectorySource(name, path, names, onSkipped, onTimeClamped));
+      result.sources.push(new DirectorySource({ name, path, names, onEvent }));
     }
     folders.sort((a, b) => compareNatural(a.relativePath, b.relativePath));
     for (const folder of folders) collect(folder);

@@ -3,14 +3,16 @@ import { constants, copyFileSync, lstatSync, renameSync, unlinkSync, utimesSync 
 import { join } from "node:path";
 import { FramesError } from "../../errors.ts";
 import type { Frame, Loss, Postponed } from "../../frame.ts";
-import { FileSource, type SkippedPath } from "./directory-source.ts";
+import { FileSource, type FileSourceOptions } from "./directory-source.ts";
 import { type NameList, packNames } from "./packed-names.ts";
 
 /** Longest name of a file, in bytes. */
 const maxNameBytes = 255;
 
-/** Functions of the watcher that a watched folder calls. */
-export interface WatchedFolderHooks {
+/** Options of a watched folder, and functions of its watcher. */
+export interface WatchedFolderOptions extends Omit<FileSourceOptions, "names"> {
+  /** Names present when the watch began, in the order of sending. */
+  readonly initial: readonly string[];
   /**
    * Returns whether a file is unchanged since it was complete. If it changed, the watcher adds it
    * again later.
@@ -25,13 +27,10 @@ export interface WatchedFolderHooks {
   isComplete(name: string): boolean;
   /** Called after the file was delivered and deleted here. */
   onRemoved(name: string): void;
-  onSkipped(skipped: SkippedPath): void;
-  /** Called for a file whose time cannot be a capture time. */
-  onTimeClamped(path: string): void;
 }
 
 export class WatchedFolder extends FileSource {
-  readonly #hooks: WatchedFolderHooks;
+  readonly #options: WatchedFolderOptions;
   /** Files present when the watch began. The server may have them from an earlier delivery. */
   #initial: NameList;
   #nextInitial = 0;
@@ -42,16 +41,10 @@ export class WatchedFolder extends FileSource {
   #pendingNext: PromiseWithResolvers<Frame | Loss | undefined> | undefined;
   #hasEnded = false;
 
-  /** @param initial names in the order of sending */
-  constructor(name: string, path: string, initial: readonly string[], hooks: WatchedFolderHooks) {
-    super(
-      name,
-      path,
-      (skipped) => hooks.onSkipped(skipped),
-      (clamped) => hooks.onTimeClamped(clamped),
-    );
-    this.#hooks = hooks;
-    this.#initial = packNames(initial);
+  constructor(options: WatchedFolderOptions) {
+    super(options);
+    this.#options = options;
+    this.#initial = packNames(options.initial);
   }
 
   /** Whether files remain from before the watch. Only these may already be at the server. */
@@ -104,11 +97,11 @@ export class WatchedFolder extends FileSource {
   }
 
   #frameIfUnchanged(name: string, describeOnly: boolean): Frame | Loss | undefined {
-    return this.#hooks.isUnchanged(name) ? this.nextFrame(name, describeOnly) : undefined;
+    return this.#options.isUnchanged(name) ? this.nextFrame(name, describeOnly) : undefined;
   }
 
   protected override mayRevise(name: string): boolean {
-    return this.#hooks.mayRevise(name);
+    return this.#options.mayRevise(name);
   }
 
   next(describeOnly: boolean): Frame | Loss | Promise<Frame | Loss | undefined> | undefined {
@@ -121,7 +114,7 @@ export class WatchedFolder extends FileSource {
   override retry(frame: Frame, error: FramesError): Frame | Loss {
     const { name, sequence } = frame;
     // A program is rewriting the file. It is sent under a new number once complete.
-    if (error.code === "changed" && !this.#hooks.isComplete(name)) {
+    if (error.code === "changed" && !this.#options.isComplete(name)) {
       return { first: sequence, last: sequence, what: name, name, error };
     }
     return super.retry(frame, error);
@@ -147,7 +140,7 @@ export class WatchedFolder extends FileSource {
 
   /** Forgets a removed file. A late event may have queued it again, although it was sent as it is. */
   #forget(name: string): void {
-    this.#hooks.onRemoved(name);
+    this.#options.onRemoved(name);
     if (this.#queuedNames.delete(name)) this.#queue.splice(this.#queue.indexOf(name), 1);
   }
 

@@ -24,6 +24,8 @@ const maxLookedAt = 600;
 const spoolRetryMs = 1000;
 
 export interface LiveSourceOptions {
+  readonly policy: QueuePolicy;
+  readonly settings: CaptureSettings;
   /** Shape of the frames, if they are raw and have none of their own. */
   readonly raw?: RawShape;
   readonly spool?: SourceSpool;
@@ -68,10 +70,9 @@ export class LiveSource implements FrameSource {
   constructor(
     name: string,
     frames: AsyncIterable<Capture> | Iterable<Capture>,
-    policy: QueuePolicy,
-    settings: CaptureSettings,
-    options: LiveSourceOptions = {},
+    options: LiveSourceOptions,
   ) {
+    const { policy, settings } = options;
     this.name = name;
     this.#iterator = toIterator(frames);
     this.#policy = policy;

@@ -28,6 +28,17 @@ const logShare = 1 / 16;
 /** Codes of a full disk. A spool is created later if its disk is full at the start. */
 const fullDiskCodes = new Set(["ENOSPC", "EDQUOT", "SQLITE_FULL"]);
 
+export interface SpoolOptions {
+  readonly directory: string;
+  readonly stream: string;
+  /** Session of a new spool. */
+  readonly session: SpooledSession;
+  /** Limit for the frames in it. */
+  readonly maxBytes: number;
+  /** Called when the disk begins to fail. */
+  readonly onError?: (error: FramesError) => void;
+}
+
 /**
  * A spool directory. Only one process can open it at a time. Its disk may fail at any time: then its
  * methods throw `unreadable` or do nothing, and the caller keeps its frames in memory.
@@ -51,20 +62,12 @@ export class Spool implements SharedSpool {
   #isDiskFull = false;
 
   /**
-   * Opens a spool, or creates one for `session`.
+   * Opens a spool, or creates one.
    *
-   * @param maxBytes limit for the frames in it
-   * @param onError called when the disk begins to fail
    * @throws {FramesError} `usage` if it belongs to another stream or another process uses it,
    * `missing` if it cannot be opened
    */
-  constructor(
-    directory: string,
-    stream: string,
-    session: SpooledSession,
-    maxBytes: number,
-    onError: (error: FramesError) => void = () => {},
-  ) {
+  constructor({ directory, stream, session, maxBytes, onError = () => {} }: SpoolOptions) {
     this.directory = directory;
     this.#stream = stream;
     this.#maxBytes = maxBytes;

@@ -4,6 +4,7 @@ import { basename } from "node:path";
 import { toCaptureTime } from "../../common/capture-time.ts";
 import { asFramesError, FramesError } from "../../errors.ts";
 import type { Capture } from "../live/iterable-source.ts";
+import type { OnSourceEvent } from "../source-event.ts";
 import { type LostImage, type SplitFrame, Splitter } from "../image/splitter.ts";
 
 /** Containers that `Splitter` can split, by ffmpeg's names. */
@@ -17,7 +18,7 @@ export function imageFileReader(
       path: string,
       name: string,
       maxFrameBytes: number,
-      onTimeClamped?: (path: string) => void,
+      onEvent?: OnSourceEvent,
     ) => AsyncIterator<Capture>)
   | undefined {
   if (splittableContainers.test(container)) return readImages;
@@ -29,13 +30,13 @@ export function imageFileReader(
  * modification time.
  *
  * @param name name of the file, for messages
- * @param onTimeClamped called if the time of the file cannot be a capture time
+ * @param onEvent called if the time of the file cannot be a capture time
  */
 export async function* readImage(
   path: string,
   name: string,
   maxFrameBytes: number,
-  onTimeClamped?: (path: string) => void,
+  onEvent?: OnSourceEvent,
 ): AsyncGenerator<Capture, undefined> {
   try {
     const { size, mtimeNs } = statSync(path, { bigint: true });
@@ -43,7 +44,7 @@ export async function* readImage(
       const limit = `the limit is ${maxFrameBytes}`;
       throw new FramesError("too-large", `Cannot read ${name}: it is ${size} bytes long, ${limit}`);
     }
-    const captured = toCaptureTime(mtimeNs, () => onTimeClamped?.(path));
+    const captured = toCaptureTime(mtimeNs, () => onEvent?.({ type: "time-clamped", path }));
     yield { bytes: await Bun.file(path).bytes(), name: basename(path), captured };
     return undefined;
   } catch (error) {
@@ -59,12 +60,12 @@ export async function* readImages(
   path: string,
   name: string,
   maxFrameBytes: number,
-  onTimeClamped?: (path: string) => void,
+  onEvent?: OnSourceEvent,
 ): AsyncGenerator<Capture, undefined> {
   let first: Capture | undefined;
   try {
     const { mtimeNs } = statSync(path, { bigint: true });
-    const captured = toCaptureTime(mtimeNs, () => onTimeClamped?.(path));
+    const captured = toCaptureTime(mtimeNs, () => onEvent?.({ type: "time-clamped", path }));
     const splitter = new Splitter({ maxFrameBytes });
     let count = 0;
     for await (const item of splitFile(path, splitter)) {

@@ -21,7 +21,7 @@ import {
   parseInput,
 } from "./input.ts";
 import type { Capture } from "../live/iterable-source.ts";
-import type { OnNotice } from "../live/encoded-video.ts";
+import type { OnSourceEvent } from "../source-event.ts";
 import type { VideoCodec } from "../../video/nal-units.ts";
 import type { LostPacket, Packet } from "./packets.ts";
 import { type VideoInfo, probe } from "./probe.ts";
@@ -48,12 +48,9 @@ export interface MediaOptions {
   readonly shownAs?: string;
   /** Milliseconds without data after which an input counts as stalled. Default: 10,000. */
   readonly stallTimeoutMs?: number;
-  /** Called when a live input failed. It is restarted after a pause. */
-  readonly onRetry?: (error: FramesError) => void;
-  /** Called for a file whose time cannot be a capture time. */
-  readonly onTimeClamped?: (path: string) => void;
-  /** Called with what is unusual about encoded video. */
-  readonly onNotice?: OnNotice;
+  /** Name of its source, for events. Default: empty. */
+  readonly source?: string;
+  readonly onEvent?: OnSourceEvent;
 }
 
 /** An opened input that contains frames. */
@@ -120,7 +117,7 @@ interface ReadPlan {
  */
 export async function openMedia(path: string, options: MediaOptions): Promise<Media> {
   const name = options.shownAs ?? redact(path);
-  const { maxFrameBytes, onTimeClamped } = options;
+  const { maxFrameBytes, onEvent } = options;
   const input = parseInput(path) ?? { kind: "file", path };
   const mode = options.camera === undefined ? {} : parseCameraMode(options.camera);
   if (options.camera !== undefined && input.kind !== "device") {
@@ -134,7 +131,7 @@ export async function openMedia(path: string, options: MediaOptions): Promise<Me
     input.kind === "url" && (options.shownAs !== undefined || containsSecret(input.url));
   if (input.kind === "image") {
     const bytes = statSync(input.path).size;
-    const frames = toIterable(() => readImage(input.path, name, maxFrameBytes, onTimeClamped));
+    const frames = toIterable(() => readImage(input.path, name, maxFrameBytes, onEvent));
     return { isLive: false, description: `one image of ${formatAmount(bytes)}, as it is`, frames };
   }
   const opened: OpenedInput = {
@@ -152,7 +149,7 @@ export async function openMedia(path: string, options: MediaOptions): Promise<Me
       isLive: false,
       description: `${formatDimensions(plan.video)} ${plan.video.codec}, copied as it is`,
       type: plan.transcoding.type,
-      frames: toIterable(() => read(input.path, name, maxFrameBytes, onTimeClamped)),
+      frames: toIterable(() => read(input.path, name, maxFrameBytes, onEvent)),
     };
   }
   const { type, codec } = plan.transcoding;
@@ -297,7 +294,8 @@ function copiedVideo(
   { video, isLive, transcoding: { codec } }: ReadPlan,
 ): CopiedVideo | undefined {
   if (codec === undefined) return undefined;
-  const { onNotice = () => {} } = options;
+  const { source = "", onEvent } = options;
+  const onNotice = (message: string) => onEvent?.({ type: "notice", source, message });
   return new CopiedVideo({ codec, parameterSets: video.extradata, isLive, onNotice });
 }
 
@@ -390,7 +388,8 @@ function recordingStart(
   if (createdAt !== undefined) return createdAt;
   if (input.kind !== "file") return BigInt(Date.now()) * 1_000_000n;
   const { mtimeNs } = statSync(input.path, { bigint: true });
-  const end = toCaptureTime(mtimeNs, () => options.onTimeClamped?.(input.path));
+  const { path } = input;
+  const end = toCaptureTime(mtimeNs, () => options.onEvent?.({ type: "time-clamped", path }));
   return end - BigInt(Math.round((duration ?? 0) * 1e6)) * 1000n;
 }
 
@@ -427,9 +426,9 @@ async function* liveFrames(
     if (signal.aborted) return undefined;
     plan = undefined;
     const delaySeconds = Math.min(2 ** failures++, maxRestartDelaySeconds);
-    opened.options.onRetry?.(
-      new FramesError("unreadable", `${failureMessage}; starting it again in ${delaySeconds} s`),
-    );
+    const message = `${failureMessage}; starting it again in ${delaySeconds} s`;
+    const error = new FramesError("unreadable", message);
+    opened.options.onEvent?.({ type: "retry", error });
     await sleep(delaySeconds * 1000, signal);
     if (signal.aborted) return undefined;
   }

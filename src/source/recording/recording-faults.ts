@@ -1,5 +1,5 @@
 /** Counts the parts of a recording that are left out, by their reason. */
-import type { SkippedPath } from "../files/directory-source.ts";
+import type { SkippedPath } from "../source-event.ts";
 
 /** Reasons that are told apart. Bounds the memory for a file in which everything is wrong. */
 const maxReasons = 1000;

@@ -18,7 +18,7 @@ import {
   McapReader,
 } from "../../mcap/reader.ts";
 import { bareFrameEncoding, largeFrameMetadata, recordingMetadata } from "../../mcap/writer.ts";
-import type { SkippedPath } from "../files/directory-source.ts";
+import type { SkippedPath } from "../source-event.ts";
 import { ChunkVerifier } from "./chunk-verifier.ts";
 import { RecordingFaults } from "./recording-faults.ts";
 import { MessageList, type MessagePosition } from "./recording-index.ts";

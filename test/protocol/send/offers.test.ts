@@ -69,6 +69,21 @@ describe("OFFER", () => {
     expect(link.delivered).toEqual([]);
   });
 
+  test("a sender offers the frames of a watched folder only as long as they may be stored already", async () => {
+    const store = await storeOf(framesOf(2, 10));
+    const later = Promise.withResolvers<Frame>();
+    const frames = framesOf(5, 10);
+    const watched = folder([...frames.slice(0, 4), later.promise as never]);
+    Object.defineProperty(watched, "isResumable", { get: () => watched.taken < 2 });
+    const link = new Link({ sources: [watched], store, hello: other, delay: 5 });
+    await link.run(1000);
+    later.resolve(frames[4]!);
+    await link.run();
+    expect([answers(link), watched.described]).toEqual([["ss"], 2]);
+    expect(sent(link)).toEqual([3, 4, 5]);
+    expect(link.progress[0]).toMatchObject({ settled: 5, present: 2, sent: 3 });
+  });
+
   test("a sender sends the offered frames that the store wants, in their order", async () => {
     const store = await storeOf(framesOf(4, 10).filter(({ sequence }) => sequence % 2 === 0));
     const link = await deliver({ sources: [folder(framesOf(5, 10))], store, hello: other });
@@ -366,7 +381,10 @@ describe("ANSWER", () => {
   function offering(frames = framesOf(3, 10), welcome: Partial<Welcome> = {}) {
     const peer = new Server();
     const outlets = outletsOf([folder(frames), folder(framesOf(2, 10), "b")]);
-    const sender = new Sender(outlets, hello, { checksum: false }, 30_000, 0, { onWritable() {} });
+    const sender = new Sender({
+      ...{ sources: outlets, hello, checksum: false, timeoutMs: 30_000, now: 0 },
+      onWritable() {},
+    });
     const buffer = new Uint8Array(outgoingBufferBytes);
     const says = (): DecodedMessage[] => {
       const parts: Uint8Array[] = [];

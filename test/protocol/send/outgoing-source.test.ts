@@ -66,13 +66,16 @@ for (const when of ["before", "after"]) {
   });
 }
 
-test("a stopped source drops what comes later, because the next delivery sends it", async () => {
-  const { promise, resolve } = Promise.withResolvers<Frame>();
-  const source = new OutgoingSource(1, new MemorySource("a", [promise], { resumes: true }));
-  source.connect(() => {});
-  source.next(10, true);
-  source.stop();
-  resolve(new MemoryFrame(1, 10));
-  await turn();
-  expect([source.next(10, true), source.isExhausted]).toEqual(["end", true]);
-});
+for (const when of ["before", "after"]) {
+  test(`a source drops what comes ${when} it is stopped, because the next delivery sends it`, async () => {
+    const { promise, resolve } = Promise.withResolvers<Frame>();
+    const source = new OutgoingSource(1, new MemorySource("a", [promise], { resumes: true }));
+    source.connect(() => {});
+    source.next(10, true);
+    if (when === "after") source.stop();
+    resolve(new MemoryFrame(1, 10));
+    await turn();
+    source.stop();
+    expect([source.next(10, true), source.isExhausted]).toEqual(["end", true]);
+  });
+}

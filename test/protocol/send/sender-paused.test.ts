@@ -5,11 +5,15 @@ import { expect, test } from "bun:test";
 import { FramesError } from "../../../src/errors.ts";
 import type { Frame } from "../../../src/frame.ts";
 import { OutgoingSource } from "../../../src/protocol/send/outgoing-source.ts";
+import { Sender } from "../../../src/protocol/send/sender.ts";
+import { outgoingBufferBytes } from "../../../src/protocol/send/write-batch.ts";
 import { maxPackedFrameBytes } from "../../../src/wire/encode.ts";
+import { decodeAll } from "../../wire/oracle.ts";
 import { type FrameMessage, type } from "../../wire/vectors.ts";
 import {
   Clock,
   framesOf,
+  hello,
   Link,
   type LinkOptions,
   lossOf,
@@ -129,6 +133,50 @@ test("a sender packs ten thousand losses into few messages and delays no other s
   expect(outlets[0]!.progress.lost).toBe(10_000);
   expect(link.undelivered).toHaveLength(10_000);
   expect(link.store.losses).toHaveLength(ranges.length);
+});
+
+test("a sender reports at most a thousand losses with each batch, so that others have their turn", () => {
+  const losses = Array.from({ length: 2500 }, (_, index) => lossOf(index + 1));
+  const sources = [new MemorySource("a", losses), new MemorySource("b", [lossOf(1)])];
+  const sender = new Sender({
+    ...{ sources: outletsOf(sources), hello, checksum: false, timeoutMs: 30_000, now: 0 },
+    onWritable() {},
+  });
+  const buffer = new Uint8Array(outgoingBufferBytes);
+  sender.transmit(buffer, 0);
+  sender.receive(new Server().welcome(), 0);
+  expect(sender.takeEvents().map((event) => event.type)).toEqual(["welcome"]);
+  const reported: [a: number, b: number][] = [];
+  while (sender.transmit(buffer, 0).length > 0) {
+    const names = sender.takeEvents().map((event) => "report" in event && event.report.source);
+    reported.push([names.filter((name) => name === "a").length, names.indexOf("b")]);
+  }
+  expect(reported).toEqual([
+    [1000, -1],
+    [999, 0],
+    [501, -1],
+  ]);
+});
+
+test("a sender reports the loss of a frame that it cannot read, although sources may be added later", async () => {
+  const next = Promise.withResolvers<Frame>();
+  const source = new MemorySource("a", [new MemoryFrame(1, 10), next.promise]);
+  const sender = new Sender({
+    ...{ sources: outletsOf([source]), hello, checksum: false },
+    ...{ timeoutMs: 30_000, now: 0, canAddSources: () => true },
+    onWritable() {},
+  });
+  const buffer = new Uint8Array(outgoingBufferBytes);
+  sender.transmit(buffer, 0);
+  sender.receive(new Server().welcome(), 0);
+  const typesSent = () => {
+    const { length } = sender.transmit(buffer, 0);
+    return decodeAll(buffer.slice(0, length)).messages.map((message) => message.type);
+  };
+  expect(typesSent()).toEqual([type.SOURCE, type.FRAME]);
+  next.resolve(new MemoryFrame(2, 10, { failures: 3 }));
+  await new Promise(setImmediate);
+  expect(typesSent()).toEqual([type.LOST]);
 });
 
 test("a live source that is added limits the frames in flight of all sources from then on", async () => {

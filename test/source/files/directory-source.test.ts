@@ -57,7 +57,11 @@ function folderWith(...paths: string[]): string {
 }
 
 function walkOne(folder: string, filter: Partial<FilterOptions> = {}): WalkResult {
-  return walk([createRoot(folder, undefined, false)], { ...everything, ...filter });
+  const root = createRoot(folder, undefined, false);
+  const found = walk([root], { ...everything, ...filter }, (event) => {
+    if (event.type === "skipped") found.skipped.push(event.skipped);
+  });
+  return found;
 }
 
 /** Returns all frames found, as `SOURCE: NAME`. */
@@ -1011,9 +1015,9 @@ describe("times that cannot be capture times", () => {
       writeFileSync(path, "bytes");
       Bun.spawnSync(["touch", "-d", time, path]);
       const clamped: string[] = [];
-      const { sources } = walk([createRoot(folder, "run7", false)], everything, (path) =>
-        clamped.push(path),
-      );
+      const { sources } = walk([createRoot(folder, "run7", false)], everything, (event) => {
+        if (event.type === "time-clamped") clamped.push(event.path);
+      });
       const frame = sources[0]!.next(true) as Frame;
       expect(frame.captured).toBe(captured);
       expect(clamped).toEqual(time.startsWith("2262-04-11T23:47:16") ? [] : [path]);

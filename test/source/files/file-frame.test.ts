@@ -43,7 +43,11 @@ function sourceOf(bytes: Uint8Array, name = "1.raw"): { source: DirectorySource;
   const path = join(folder, name);
   writeFileSync(path, bytes);
   utimesSync(path, 1_000_000_000, 1_000_000_000);
-  return { source: new DirectorySource("visible", folder, [name], () => {}), path };
+  return { source: directoryOf(folder, name), path };
+}
+
+function directoryOf(path: string, name: string): DirectorySource {
+  return new DirectorySource({ name: "visible", path, names: [name], onEvent() {} });
 }
 
 /** Reads what is at hand. */
@@ -160,9 +164,7 @@ describe("a large file on a local disk", () => {
   test("it is closed when its pieces are given up, whether read at once or by the pool", async () => {
     const { source, path } = sourceOf(content);
     for (const begin of ["at once", "by the pool", "not"] as const) {
-      const frame = await frameOf(
-        new DirectorySource("a", source.path, ["1.raw"], () => {}).next(true),
-      );
+      const frame = await frameOf(directoryOf(source.path, "1.raw").next(true));
       const pieces = frame.pieces();
       if (begin === "at once") pieces.readNow!(buffer);
       if (begin === "by the pool") await pieces.next();

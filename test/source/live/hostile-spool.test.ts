@@ -28,7 +28,10 @@ const session = { id: "a".repeat(32), started: Date.UTC(2026, 10, 22) };
 const windows = process.platform === "win32";
 
 function open(path: string, problems: string[] = []): Spool {
-  return new Spool(path, "run7", session, 1e9, ({ message }) => problems.push(message));
+  return new Spool({
+    ...{ directory: path, stream: "run7", session, maxBytes: 1e9 },
+    onError: ({ message }) => problems.push(message),
+  });
 }
 
 /** Makes a spool with the frames 1 to 3 of `gate`. */

@@ -52,7 +52,7 @@ class Shutter implements AsyncIterable<CapturedFrame> {
 
 function begin(policy: QueuePolicy): { camera: Shutter; source: LiveSource } {
   const camera = new Shutter();
-  const source = new LiveSource("visible", camera, policy, naming);
+  const source = new LiveSource("visible", camera, { policy, settings: naming });
   source.onConnected();
   return { camera, source };
 }
@@ -220,7 +220,7 @@ describe("the end of a live source", () => {
           },
         }),
       };
-      const source = new LiveSource("visible", frames, "block", naming);
+      const source = new LiveSource("visible", frames, { policy: "block", settings: naming });
       void source.next();
       source[end]();
       await until("its being told", () => isTold);

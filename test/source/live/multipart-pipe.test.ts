@@ -21,7 +21,7 @@ function open(policy: QueuePolicy = "block", spooled: readonly string[] = []) {
     clock: naming.clock,
     createSource(name, frames) {
       if (name === "..") throw new FramesError("bad-name", "the name is not allowed");
-      return new LiveSource(name, frames, policy, naming, { capturesOffline: true });
+      return new LiveSource(name, frames, { policy, settings: naming, capturesOffline: true });
     },
   });
   const running = pipe.run({

@@ -39,10 +39,10 @@ class Sender {
 
   constructor(directory: string, policy: QueuePolicy) {
     const onError = (error: FramesError) => void this.told.push(error);
-    this.spool = new Spool(directory, "run7", session, 1e9, onError);
+    this.spool = new Spool({ directory, stream: "run7", session, maxBytes: 1e9, onError });
     try {
       const spool = this.spool.sourceSpool("visible");
-      this.source = new LiveSource("visible", this.feed, policy, naming, { spool });
+      this.source = new LiveSource("visible", this.feed, { policy, settings: naming, spool });
     } catch (error) {
       this.spool.close();
       throw error;
@@ -132,7 +132,7 @@ class Sender {
 
 /** Leaves two frames in a spool, as a process that was stopped does. */
 function leaveTwo(directory: string): void {
-  const spool = new Spool(directory, "run7", session, 1e9);
+  const spool = new Spool({ directory, stream: "run7", session, maxBytes: 1e9 });
   const source = spool.sourceSpool("visible");
   for (const sequence of [1, 2]) {
     source.lastNumber = sequence;

@@ -13,7 +13,7 @@ import type { CapturedFrame } from "../../../src/source/live/iterable-source.ts"
 import { LiveSource } from "../../../src/source/live/live-source.ts";
 import type { QueuePolicy } from "../../../src/source/per-source.ts";
 import type { SourceSpool } from "../../../src/source/live/source-spool.ts";
-import { Spool } from "../../../src/source/live/spool.ts";
+import { Spool, type SpooledSession } from "../../../src/source/live/spool.ts";
 import { Room } from "../../chaos/room.ts";
 import { temporaryFolder } from "../../helper/program.ts";
 import { until } from "../../helper/time.ts";
@@ -24,13 +24,17 @@ const session = { id: "a".repeat(32), started: Date.UTC(2026, 10, 22) };
 const other = { id: "b".repeat(32), started: Date.UTC(2026, 10, 23) };
 
 function open(path: string, more: { stream?: string; most?: number } = {}): Spool {
-  return new Spool(path, more.stream ?? "run7", session, more.most ?? 1e9);
+  return spoolAt(path, session, more.stream, more.most);
+}
+
+function spoolAt(directory: string, as: SpooledSession, stream = "run7", maxBytes = 1e9): Spool {
+  return new Spool({ directory, stream, session: as, maxBytes });
 }
 
 /** Reopens a spool. Since it still has frames, its state is the same as after a crash. */
 function reopen(spool: Spool, path: string, as = other): Spool {
   spool.close();
-  return new Spool(path, "run7", as, 1e9);
+  return spoolAt(path, as);
 }
 
 function frame(sequence: number, size = 10): MemoryFrame {
@@ -276,7 +280,7 @@ describe("refused spools", () => {
 /** A source with a spool, and a camera that captures on demand. */
 function camera(policy: QueuePolicy, most = 1e9) {
   const path = temporaryFolder();
-  const spool = new Spool(path, "run7", session, most);
+  const spool = spoolAt(path, session, "run7", most);
   const ready: CapturedFrame[] = [];
   let shot = 0;
   let wake = () => {};
@@ -288,7 +292,7 @@ function camera(policy: QueuePolicy, most = 1e9) {
   }
   const naming = { started: session.started, clock: () => 0 };
   const parts = spool.sourceSpool("visible");
-  const source = new LiveSource("visible", frames(), policy, naming, { spool: parts });
+  const source = new LiveSource("visible", frames(), { policy, settings: naming, spool: parts });
   source.startCapture();
   return {
     source,

@@ -62,10 +62,14 @@ class Camera {
     this.folder = folder;
     const clock = () => started;
     const video = new EncodedVideo(codec, () => {});
-    if (spoolBytes !== undefined) this.#spool = new Spool(this.folder, "run7", session, spoolBytes);
+    if (spoolBytes !== undefined) {
+      const { folder: directory } = this;
+      this.#spool = new Spool({ directory, stream: "run7", session, maxBytes: spoolBytes });
+    }
     const spool = this.#spool?.sourceSpool("cam");
-    const options = { capturesOffline: true, ...(spool && { spool }) };
-    this.source = new LiveSource("cam", this.#feed, policy, { started, clock, video }, options);
+    const settings = { started, clock, video };
+    const options = { policy, settings, capturesOffline: true, ...(spool && { spool }) };
+    this.source = new LiveSource("cam", this.#feed, options);
     this.source.startCapture();
   }
 

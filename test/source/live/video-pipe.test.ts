@@ -127,7 +127,7 @@ async function framesFrom(units: readonly Uint8Array[], isLive: boolean) {
   const settings = { started: 0, clock: () => 0, video };
   const captures = units.map((bytes, at) => ({ bytes, captured: BigInt(at) * 1_000_000_000n }));
   const source = isLive
-    ? new LiveSource("gate", captures, "block", settings)
+    ? new LiveSource("gate", captures, { policy: "block", settings })
     : new IterableSource("gate", captures, settings);
   if (source instanceof LiveSource) source.onConnected();
   const items: (Frame | Loss)[] = [];

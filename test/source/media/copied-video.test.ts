@@ -6,6 +6,7 @@ import { join } from "node:path";
 import type { FramesError } from "../../../src/errors.ts";
 import type { CapturedFrame } from "../../../src/source/live/iterable-source.ts";
 import { type MediaOptions, openMedia } from "../../../src/source/media/media.ts";
+import type { SourceEvent } from "../../../src/source/source-event.ts";
 import {
   isKeyFrame,
   isParameterSet,
@@ -195,8 +196,10 @@ describe("files", () => {
         Buffer.concat([bytes.subarray(0, 188 * 600), bytes.subarray(188 * 640)]),
       );
       const notices: string[] = [];
-      const onNotice = (message: string) => void notices.push(message);
-      const { frames } = await framesOf(await open(file, { copies: true, onNotice }));
+      const onEvent = (event: SourceEvent) => {
+        if (event.type === "notice") notices.push(event.message);
+      };
+      const { frames } = await framesOf(await open(file, { copies: true, onEvent }));
       expect(frames.length).toBeGreaterThan(60);
       expect(new Set(notices)).toEqual(
         new Set(["parts of it cannot be read: pictures are damaged until the next key frame"]),
@@ -228,8 +231,10 @@ async function withCamera(
   const [notices, retries]: [string[], string[]] = [[], []];
   try {
     await use(`rtsp://127.0.0.1:${camera.port}/1`, {
-      onNotice: (message) => notices.push(message),
-      onRetry: ({ message }) => retries.push(message),
+      onEvent(event) {
+        if (event.type === "notice") notices.push(event.message);
+        if (event.type === "retry") retries.push(event.error.message);
+      },
     });
   } finally {
     camera.stop();
@@ -482,7 +487,10 @@ describe("RTSP cameras", () => {
       try {
         const url = `rtsp://127.0.0.1:${port}/1`;
         const retries: string[] = [];
-        const media = await open(url, { onRetry: ({ message }) => retries.push(message) });
+        const onEvent = (event: SourceEvent) => {
+          if (event.type === "retry") retries.push(event.error.message);
+        };
+        const media = await open(url, { onEvent });
         const frames = framesOf(media, 1000);
         await until("the end of the first stream", () => {
           if (retries.length === 0 || again !== undefined) return again !== undefined;

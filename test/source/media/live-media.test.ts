@@ -6,6 +6,7 @@ import { join } from "node:path";
 import type { FramesError } from "../../../src/errors.ts";
 import { type Media, type MediaOptions, openMedia } from "../../../src/source/media/media.ts";
 import type { CapturedFrame } from "../../../src/source/live/iterable-source.ts";
+import type { OnSourceEvent } from "../../../src/source/source-event.ts";
 import { isKeyFrame } from "../../../src/video/nal-units.ts";
 import { pictureHashes } from "../../helper/encoded-video.ts";
 import { startRtspCamera } from "../../helper/rtsp-camera.ts";
@@ -97,6 +98,11 @@ function part(jpeg: Uint8Array, lengths: boolean): Uint8Array {
   ]);
 }
 
+/** Returns a listener that passes on the errors after which a source is tried again. */
+function onRetry(listen: (error: FramesError) => void): { onEvent: OnSourceEvent } {
+  return { onEvent: (event) => void (event.type === "retry" && listen(event.error)) };
+}
+
 function open(url: string, options: Partial<MediaOptions> = {}): Promise<Media> {
   return inTime(openMedia(url, { maxFrameBytes: largest, ...options }), `opening ${url}`);
 }
@@ -140,7 +146,10 @@ describe("MJPEG over HTTP", () => {
           { count: 0, then: "more", lengths },
         );
         const troubles: FramesError[] = [];
-        const media = await open(url, { onRetry: (error) => troubles.push(error) });
+        const media = await open(
+          url,
+          onRetry((error) => troubles.push(error)),
+        );
         // Connections in order: probe, 6 and a half, probe, 5, probe, endless.
         const { frames, error } = await framesOf(media, 15);
         expect(error).toBeUndefined();
@@ -165,7 +174,7 @@ describe("MJPEG over HTTP", () => {
     );
     const troubles: string[] = [];
     const onTrouble = ({ message }: FramesError) => troubles.push(message);
-    const media = await open(url, { stallTimeoutMs: 3000, onRetry: onTrouble });
+    const media = await open(url, { stallTimeoutMs: 3000, ...onRetry(onTrouble) });
     const { frames, error } = await framesOf(media, 10);
     expect(error).toBeUndefined();
     expect(frames.slice(0, 3).every(({ bytes }, at) => jpegs[at]!.equals(bytes))).toBe(true);
@@ -181,7 +190,10 @@ describe("MJPEG over HTTP", () => {
     async () => {
       const { url, jpegs } = await camera({ count: 0, then: "more", bare: true });
       const troubles: string[] = [];
-      const media = await open(url, { onRetry: ({ message }) => troubles.push(message) });
+      const media = await open(
+        url,
+        onRetry(({ message }) => troubles.push(message)),
+      );
       const frames = media.frames[Symbol.asyncIterator]();
       // Frames that ffmpeg has written before are still read.
       for (let count = 0; troubles.length === 0; count++) {
@@ -213,7 +225,10 @@ describe("MJPEG over HTTP", () => {
   test_(`${needs}an MJPEG stream can be closed during the pause before a restart`, async () => {
     const { url } = await camera({ count: 2, then: "end" });
     const paused = Promise.withResolvers<void>();
-    const media = await open(url, { onRetry: () => paused.resolve() });
+    const media = await open(
+      url,
+      onRetry(() => paused.resolve()),
+    );
     const frames = media.frames[Symbol.asyncIterator]();
     for (let count = 0; count < 2; count++) await inTime(frames.next(), "a frame");
     const waiting = frames.next();
@@ -297,7 +312,7 @@ test_(`${needs}the password of an RTSP camera is used, but is in no argument and
     try {
       const messages: string[] = [];
       const media = await open(`rtsp://admin:Pa@ss'w0rd@127.0.0.1:${camera.port}/1`, {
-        onRetry: ({ message }) => messages.push(message),
+        ...onRetry(({ message }) => messages.push(message)),
       });
       expect(media.isLive).toBe(true);
       expect(media.description).toMatch(/^174x130 h264 at 25 fps, copied as it is/);
