@@ -197,19 +197,22 @@ export class HttpServer implements AcceptGate {
     const url = new URL(request.url);
     const context = this.#context;
     if (context === undefined) throw new FramesError("stopping", "The server is starting");
-    return route({
+    // Bun counts as idle also how long a request waits for the server's own work.
+    server.timeout(request, 0);
+    let idleTimeout = requestTimeoutSeconds;
+    return await route({
       context,
       request,
       url,
       principal,
       clients: this.clients,
       run: context.runnerFor(peer, request.signal),
-      setIdleTimeout: (seconds) => server.timeout(request, seconds),
+      setIdleTimeout: (seconds) => (idleTimeout = seconds),
       upgrade: (handler, subprotocol) => {
         const headers = subprotocol === undefined ? {} : { "Sec-WebSocket-Protocol": subprotocol };
         return server.upgrade(request, { data: { handler }, headers });
       },
-    });
+    }).finally(() => server.timeout(request, idleTimeout));
   }
 
   /** Stops listening and ends all responses, after telling streaming clients the reason. */

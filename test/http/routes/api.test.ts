@@ -157,6 +157,29 @@ test("the look-up of a number ends when its client leaves", async () => {
   }
 });
 
+test("a request that waits longer for the server's own work than it may take to arrive is answered", async () => {
+  await using viewed = await startViewed();
+  const camera = new Camera(viewed.server, "run7", "x");
+  await camera.store(frame("first"), "first", 1n);
+  await camera.end();
+  const realRun = WorkQueue.prototype.run;
+  const runs = spyOn(WorkQueue.prototype, "run").mockImplementation(async function (
+    this: WorkQueue<unknown>,
+    owner: unknown,
+    slice: () => unknown,
+  ) {
+    // Bun looks every 4 s for connections that were idle for 10 s.
+    await Bun.sleep(15_000);
+    return (await realRun.call(this, owner, slice)) as never;
+  });
+  try {
+    const { frames } = await viewed.json("/api/streams/run7/frames?source=x&number=1");
+    expect(frames.map(({ name }: any) => name)).toEqual(["first"]);
+  } finally {
+    runs.mockRestore();
+  }
+});
+
 test("the API finds the frame of each source that is nearest to a moment", async () => {
   await using viewed = await startViewed();
   const [visible, infrared] = ["visible", "infrared"].map(
