@@ -151,9 +151,13 @@ export class LiveSource implements FrameSource {
         this.#dropPictures();
         continue;
       }
-      const oldest = this.#shift();
-      const spoolError = oldest && this.#spoolOrDrop(oldest);
-      if (spoolError !== undefined) this.#drop(oldest!, spoolError);
+      const oldest = this.#remove()!;
+      if (this.#isHeldBack(oldest)) {
+        this.#drop(oldest);
+        continue;
+      }
+      const spoolError = this.#spoolOrDrop(oldest);
+      if (spoolError !== undefined) this.#skip(oldest, spoolError);
     }
     this.#resolveNext();
   }
@@ -314,9 +318,9 @@ export class LiveSource implements FrameSource {
   }
 
   /** Drops a frame that the spool cannot take, and the pictures that need it. */
-  #skip(frame: Frame): void {
+  #skip(frame: Frame, error?: FramesError): void {
     if (frame.isKey !== undefined) this.#gate.close();
-    this.#drop(frame);
+    this.#drop(frame, error);
   }
 
   #drop({ sequence, name: what }: Frame, error = new FramesError("dropped")): void {
@@ -399,7 +403,12 @@ export class LiveSource implements FrameSource {
     if (this.#spool === undefined) return frames;
     this.#spool.rewind();
     // Frames that cannot be spooled are sent on the next connection, from memory.
-    const unspooled = frames.filter((frame) => this.#spoolOrDrop(frame, true) !== undefined);
+    let unspooled = frames.filter((frame) => this.#spoolOrDrop(frame, true) !== undefined);
+    if (unspooled[0]?.isKey !== undefined) {
+      // Pictures keep their order, so those that were spooled are sent from memory too.
+      unspooled = [...frames];
+      this.#spool.rewind(unspooled.at(-1)!.sequence);
+    }
     this.#spillQueue();
     return unspooled;
   }

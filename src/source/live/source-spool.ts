@@ -301,9 +301,9 @@ export class SourceSpool {
     }
   }
 
-  /** Makes `next` start over. Called when the connection breaks. */
-  rewind(): void {
-    this.#lastSent = 0;
+  /** Makes `next` start over after frame `last`. Called when the connection breaks. */
+  rewind(last = 0): void {
+    this.#lastSent = last;
   }
 
   /** Deletes a frame that the server has confirmed, or that is dropped. */

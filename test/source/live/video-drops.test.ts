@@ -18,6 +18,7 @@ import type { VideoCodec } from "../../../src/video/nal-units.ts";
 import { isDecodable } from "../../helper/encoded-video.ts";
 import { ffmpeg, needs } from "../../helper/ffmpeg.ts";
 import { temporaryFolder } from "../../helper/program.ts";
+import { SystemFaults } from "../../helper/system-faults.ts";
 import { Random } from "../../wire/fuzz.ts";
 
 const started = Date.UTC(2026, 10, 22);
@@ -263,6 +264,24 @@ describe("a spool of encoded video", () => {
     expect(await camera.take()).toEqual(["dropped 5-5", "dropped 1-4", "6", "7"]);
   });
 
+  test("pictures that the full disk of a spool cannot take are dropped with those that need them", async () => {
+    using faults = new SystemFaults();
+    await using camera = new Camera({ latest: 3 }, "h264", 1e6);
+    faults.decide = (call) => (call === "statement.run" ? "SQLITE_FULL" : undefined);
+    await faults.within(() => camera.captures("KddddKddd"));
+    faults.decide = undefined;
+    await camera.captures("dKd");
+    camera.source.onConnected();
+    expect(await camera.take()).toEqual([
+      "unreadable 1-1",
+      "dropped 2-5",
+      "unreadable 6-6",
+      "dropped 7-10",
+      "11",
+      "12",
+    ]);
+  });
+
   test("pictures leave in their order, although others come while the spool drains", async () => {
     await using camera = new Camera({ latest: 5 }, "h264", 1e6);
     await camera.captures("KddKdd");
@@ -304,12 +323,18 @@ describe("a spool of encoded video", () => {
   });
 });
 
-test("in any order of events each number is taken or lost once, and what is taken can be decoded", async () => {
+test("in any order of events each number is taken in order or lost once, and what is taken can be decoded", async () => {
   for (let seed = 0; seed < 60; seed++) {
     const random = new Random(seed);
     const latest = 1 + random.below(5);
     const spoolBytes = seed % 2 === 0 ? undefined : (1 + random.below(12)) * pictureBytes;
     const codec = seed % 4 < 2 ? "h264" : "h265";
+    let isDiskFull = false;
+    using faults = new SystemFaults();
+    faults.decide = (call, [sql]) =>
+      isDiskFull && call === "statement.run" && String(sql).startsWith("INSERT")
+        ? "SQLITE_FULL"
+        : undefined;
     await using camera = new Camera({ latest }, codec, spoolBytes);
     let letters = "";
     let isConnected = false;
@@ -323,13 +348,15 @@ test("in any order of events each number is taken or lost once, and what is take
       }
     };
     for (let step = 0; step < 150; step++) {
+      if (step % 10 === 0) isDiskFull = seed % 3 === 1 && random.below(3) === 0;
       const action = random.below(20);
       if (action < 11) {
         const mayLead = codec === "h265" && /[Kl]$/.test(letters) && random.below(3) > 0;
         const isKey = letters === "" || random.below(6) === 0;
         const isRecovery = codec === "h264" && seed % 8 > 3 && random.below(6) === 0;
         const letter = isKey ? "K" : mayLead ? "l" : isRecovery ? "r" : "d";
-        await camera.captures(letter, 20 + random.below(2 * pictureBytes));
+        const size = 20 + random.below(2 * pictureBytes);
+        await faults.within(() => camera.captures(letter, size));
         letters += letter;
       } else if (!isConnected) {
         camera.source.onConnected();
@@ -339,7 +366,7 @@ test("in any order of events each number is taken or lost once, and what is take
       else {
         // What was taken since the last look is in flight too.
         inFlight.push(...(await takenBy(camera, 0)));
-        inFlight = [...camera.source.onDisconnected(inFlight)];
+        inFlight = [...faults.within(() => camera.source.onDisconnected(inFlight))];
         isConnected = false;
       }
     }
@@ -350,6 +377,7 @@ test("in any order of events each number is taken or lost once, and what is take
     const numbers = [...stored, ...lost.flatMap((item) => range(item.split(" ")[1]!))];
     const what = `seed ${seed}: ${letters} ${camera.taken.join(", ")}`;
     expect([what, numbers.toSorted((a, b) => a - b)]).toEqual([what, range(`1-${letters.length}`)]);
+    expect([what, ...stored]).toEqual([what, ...[...stored].toSorted((a, b) => a - b)]);
     for (const number of stored) {
       expect([what, number, isDecodable(number, letters, stored)]).toEqual([what, number, true]);
     }
