@@ -37,11 +37,13 @@ export class ParameterSets {
   complete(unit: Uint8Array): Uint8Array {
     const own: ParameterSet[] = [];
     let afterDelimiter = 0;
+    let read = 0;
     for (const { start, end, type } of nalUnits(unit, this.#codec)) {
       if (isSlice(type, this.#codec)) break;
       // An access unit delimiter stays the first NAL unit.
       if (type === delimiterTypes[this.#codec]) afterDelimiter = end;
-      if (!isParameterSet(type, this.#codec) || own.length === maxSets) continue;
+      // Also repeated sets count, because each is compared with all others.
+      if (!isParameterSet(type, this.#codec) || read++ >= maxSets) continue;
       const bytes = Buffer.from(unit.subarray(start, end));
       if (!own.some((set) => set.bytes.equals(bytes))) own.push({ type, bytes });
     }

@@ -177,6 +177,14 @@ describe("ParameterSets", () => {
       expect.arrayContaining([32, 33, 34, 19]) as unknown as number[],
     );
   });
+
+  test("a flood of repeated parameter sets in one access unit is not compared to its end", () => {
+    const sets = new ParameterSets("h264");
+    const [sequence, picture, key] = [unit("h264", 7), unit("h264", 8), unit("h264", 5)];
+    const late = unit("h264", 8, true, 30);
+    sets.complete(Buffer.concat([picture, ...Array<Buffer>(300).fill(sequence), late, key]));
+    expect(sets.complete(key)).toEqual(Buffer.concat([sequence, picture, key]));
+  });
 });
 
 describe("pictureKind", () => {
