@@ -26,7 +26,7 @@ const maxRecoveryInterval = 10_000_000_000n;
 /** Longest pause between pictures that counts. A longer one is a jump of the timestamps. */
 const maxPause = 10_000_000_000n;
 
-const keyFrameAdvice = "set a key frame interval of 1 or 2 seconds at the camera";
+export const keyFrameAdvice = "set a key frame interval of 1 or 2 seconds at the camera";
 
 export class EncodedVideo {
   readonly codec: VideoCodec;

@@ -60,6 +60,13 @@ export async function* videoPipeFrames(
     const capture = toCapture(unit, began);
     if (capture !== undefined) yield capture;
   }
+  if (start.skippedAll > 0) {
+    const count = start.skippedAll === 1 ? "1 picture" : `${start.skippedAll} pictures`;
+    throw new FramesError(
+      "unreadable",
+      `Cannot read the pipe as ${codecNames[codec]}: no key frame came in ${count}; check what writes it, and its codec`,
+    );
+  }
   return undefined;
 }
 

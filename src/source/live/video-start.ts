@@ -1,9 +1,12 @@
 /** Leaves out the first pictures of a live stream that was joined between two key frames. */
 import { pictureKind, type VideoCodec } from "../../video/nal-units.ts";
-import type { OnNotice } from "./encoded-video.ts";
+import { keyFrameAdvice, type OnNotice } from "./encoded-video.ts";
 
 /** Pictures left out at most. A stream without any key frame is delivered after that many. */
 const maxSkipped = 300;
+
+/** Pictures after which it is told that a key frame is awaited. */
+const toldAfter = 100;
 
 export class VideoStart {
   readonly #codec: VideoCodec;
@@ -16,6 +19,11 @@ export class VideoStart {
     this.#onNotice = onNotice;
   }
 
+  /** Number of pictures left out, if no picture was delivered. */
+  get skippedAll(): number {
+    return this.#hasBegun ? 0 : this.#skipped;
+  }
+
   /** Returns whether an access unit is left out, since no decoder can begin with it. */
   skips(unit: Uint8Array): boolean {
     if (this.#hasBegun) return false;
@@ -23,10 +31,14 @@ export class VideoStart {
     const isBeginning = pictureKind(unit, this.#codec)?.recoveryCount !== undefined;
     this.#hasBegun = isBeginning || this.#skipped === maxSkipped;
     if (!this.#hasBegun) {
-      this.#skipped++;
+      if (++this.#skipped === toldAfter) {
+        this.#onNotice(`no key frame came in its first ${toldAfter} pictures: ${keyFrameAdvice}`);
+      }
       return true;
     }
-    if (this.#skipped > 0) {
+    if (!isBeginning) {
+      this.#onNotice(`${maxSkipped} pictures are left out: no key frame came`);
+    } else if (this.#skipped > 0) {
       const count = this.#skipped === 1 ? "1 picture is" : `${this.#skipped} pictures are`;
       this.#onNotice(`${count} left out: they came before a key frame and cannot be decoded`);
     }

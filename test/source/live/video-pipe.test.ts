@@ -78,8 +78,19 @@ describe("videoPipeFrames", () => {
     const { bytes, notices } = await readPipe(Array.from({ length: 305 }, () => delta));
     expect(bytes.length).toBe(5);
     expect(notices).toEqual([
-      "300 pictures are left out: they came before a key frame and cannot be decoded",
+      "no key frame came in its first 100 pictures: set a key frame interval of 1 or 2 seconds at the camera",
+      "300 pictures are left out: no key frame came",
     ]);
+  });
+
+  test("a pipe that ends without a key frame ends with a sentence, since nothing was delivered", async () => {
+    const { bytes, error } = await readPipe([Buffer.concat([delta, delta])]);
+    expect(bytes).toEqual([]);
+    expect(error).toMatchObject({
+      code: "unreadable",
+      message:
+        "Cannot read the pipe as H.264: no key frame came in 2 pictures; check what writes it, and its codec",
+    });
   });
 
   test("an access unit over the limit is lost with its size", async () => {

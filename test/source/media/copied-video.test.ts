@@ -382,7 +382,8 @@ describe("RTSP cameras", () => {
         expect(frames.length).toBe(100);
       });
       expect(notices).toEqual([
-        "300 pictures are left out: they came before a key frame and cannot be decoded",
+        "no key frame came in its first 100 pictures: set a key frame interval of 1 or 2 seconds at the camera",
+        "300 pictures are left out: no key frame came",
       ]);
     }),
   );
