@@ -240,9 +240,8 @@ export class LiveSource implements FrameSource {
    */
   #spoolOrDrop(frame: Frame, wasInFlight = false): FramesError | undefined {
     if (this.#spool === undefined) return void this.#drop(frame);
-    // With `block`, frames that were in flight may exceed the limit. So may pictures of encoded
-    // video, because those in the spool need them.
-    const mayExceed = this.#policy === "block" || (wasInFlight && frame.isKey !== undefined);
+    // Frames that were in flight may exceed the limit, because the server may have them already.
+    const mayExceed = this.#policy === "block" || wasInFlight;
     if (!mayExceed && !this.#spool.isLargeEnoughFor(frame)) return void this.#skip(frame);
     if (!mayExceed && !this.#makeRoom(this.#spool, frame)) return undefined;
     try {
@@ -401,13 +400,13 @@ export class LiveSource implements FrameSource {
   onDisconnected(frames: readonly Frame[]): readonly Frame[] {
     this.#isConnected = false;
     if (this.#spool === undefined) return frames;
-    this.#spool.rewind();
+    this.#spool.rewind(frames.at(-1)?.sequence);
     // Frames that cannot be spooled are sent on the next connection, from memory.
     let unspooled = frames.filter((frame) => this.#spoolOrDrop(frame, true) !== undefined);
     if (unspooled[0]?.isKey !== undefined) {
       // Pictures keep their order, so those that were spooled are sent from memory too.
       unspooled = [...frames];
-      this.#spool.rewind(unspooled.at(-1)!.sequence);
+      this.#spool.skipTo(unspooled.at(-1)!.sequence);
     }
     this.#spillQueue();
     return unspooled;

@@ -75,6 +75,8 @@ export class SourceSpool {
   #hasPictures = false;
   /** Last sequence number that `next` returned on this connection. */
   #lastSent = 0;
+  /** Last frame that was in flight when a connection broke. */
+  #lastInFlight = 0;
   /** Settled frames whose rows are still to be deleted. They are never returned again. */
   readonly #settled = new Set<number>();
   /** Why frames in the spool could not be read last time. */
@@ -256,7 +258,7 @@ export class SourceSpool {
    * if it cannot be read now: see `readError`.
    */
   next(): Frame | undefined {
-    const frame = this.oldest();
+    const frame = this.after(this.#lastSent);
     if (frame !== undefined) this.#lastSent = frame.sequence;
     return frame;
   }
@@ -266,9 +268,12 @@ export class SourceSpool {
     return this.#readError;
   }
 
-  /** Returns the oldest frame that may be dropped, which excludes frames in flight. */
+  /**
+   * Returns the oldest frame that may be dropped. That excludes frames in flight, also those that were
+   * in flight when the connection broke: they would be reported as lost, although the server may have them.
+   */
   oldest(): Frame | undefined {
-    return this.after(this.#lastSent);
+    return this.after(Math.max(this.#lastSent, this.#lastInFlight));
   }
 
   /** Returns the oldest frame with a higher number. */
@@ -301,9 +306,19 @@ export class SourceSpool {
     }
   }
 
-  /** Makes `next` start over after frame `last`. Called when the connection breaks. */
-  rewind(last = 0): void {
-    this.#lastSent = last;
+  /**
+   * Makes `next` start over. Called when the connection breaks.
+   *
+   * @param lastInFlight last frame that was in flight. The server may have the frames up to it.
+   */
+  rewind(lastInFlight = 0): void {
+    this.#lastSent = 0;
+    this.#lastInFlight = Math.max(this.#lastInFlight, lastInFlight);
+  }
+
+  /** Makes `next` go on behind a frame, because the ones up to it are sent from memory. */
+  skipTo(sequence: number): void {
+    this.#lastSent = sequence;
   }
 
   /** Deletes a frame that the server has confirmed, or that is dropped. */
