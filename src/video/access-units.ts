@@ -55,9 +55,9 @@ export class AccessUnitSplitter {
     return undefined;
   }
 
-  /** Yields the last access unit. */
+  /** Yields the last access unit, if it has a picture or is too large. */
   *end(): Generator<Uint8Array | number, undefined> {
-    if (this.#hasSlice) yield* this.#take(this.#length);
+    if (this.#hasSlice || this.#dropped > 0) yield* this.#take(this.#length);
     return undefined;
   }
 
@@ -73,7 +73,9 @@ export class AccessUnitSplitter {
 
   #append(chunk: Uint8Array): void {
     if (this.#length + chunk.length > this.#buffer.length) {
-      const larger = Buffer.alloc(Math.max(2 * this.#buffer.length, this.#length + chunk.length));
+      // No more than the limit and a chunk is ever kept.
+      const doubled = Math.min(2 * this.#buffer.length, this.#maxBytes);
+      const larger = Buffer.alloc(Math.max(doubled, this.#length + chunk.length));
       larger.set(this.#buffer.subarray(0, this.#length));
       this.#buffer = larger;
     }

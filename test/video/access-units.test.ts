@@ -100,6 +100,14 @@ describe("AccessUnitSplitter", () => {
     }
   });
 
+  test("bytes over the limit are told by their size, also if no picture ends them", () => {
+    const flood = Buffer.concat([unit("h264", 5), ...Array<Buffer>(99).fill(unit("h264", 7))]);
+    const sizes = split(flood, "h264", 64, 1000).map((one) =>
+      typeof one === "number" ? one : one.length,
+    );
+    expect(sizes).toEqual([25, flood.length - 25]);
+  });
+
   test("bytes before the first start code are dropped, wherever the chunks are cut", () => {
     const picture = Buffer.concat([unit("h264", 7), unit("h264", 8), unit("h264", 5)]);
     const stream = Buffer.concat([Buffer.alloc(100, 0x47), Buffer.from([0]), picture, picture]);

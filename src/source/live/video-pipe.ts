@@ -30,10 +30,11 @@ export async function* videoPipeFrames(
 ): AsyncGenerator<Capture, undefined> {
   const splitter = new AccessUnitSplitter(codec, maxFrameBytes);
   const start = new VideoStart(codec, onNotice);
+  let isEmpty = true;
   const toCapture = (unit: Uint8Array | number, captured: bigint): Capture | undefined => {
-    if (typeof unit !== "number") {
-      return start.skips(unit) ? undefined : { bytes: unit, extension: codec, captured };
-    }
+    if (typeof unit !== "number" && start.skips(unit)) return undefined;
+    isEmpty = false;
+    if (typeof unit !== "number") return { bytes: unit, extension: codec, captured };
     const message = `Cannot read a frame: it is ${unit} bytes long, the limit is ${maxFrameBytes}`;
     return { error: new FramesError("too-large", message) };
   };
@@ -60,11 +61,10 @@ export async function* videoPipeFrames(
     const capture = toCapture(unit, began);
     if (capture !== undefined) yield capture;
   }
-  if (start.skippedAll > 0) {
-    const count = start.skippedAll === 1 ? "1 picture" : `${start.skippedAll} pictures`;
+  if (isEmpty && received > 0) {
     throw new FramesError(
       "unreadable",
-      `Cannot read the pipe as ${codecNames[codec]}: no key frame came in ${count}; check what writes it, and its codec`,
+      `Cannot read the pipe as ${codecNames[codec]}: no key frame came in ${received} bytes; check what writes it, and its codec`,
     );
   }
   return undefined;

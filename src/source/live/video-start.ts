@@ -19,11 +19,6 @@ export class VideoStart {
     this.#onNotice = onNotice;
   }
 
-  /** Number of pictures left out, if no picture was delivered. */
-  get skippedAll(): number {
-    return this.#hasBegun ? 0 : this.#skipped;
-  }
-
   /** Returns whether an access unit is left out, since no decoder can begin with it. */
   skips(unit: Uint8Array): boolean {
     if (this.#hasBegun) return false;

@@ -84,13 +84,16 @@ describe("videoPipeFrames", () => {
   });
 
   test("a pipe that ends without a key frame ends with a sentence, since nothing was delivered", async () => {
-    const { bytes, error } = await readPipe([Buffer.concat([delta, delta])]);
-    expect(bytes).toEqual([]);
-    expect(error).toMatchObject({
-      code: "unreadable",
-      message:
-        "Cannot read the pipe as H.264: no key frame came in 2 pictures; check what writes it, and its codec",
-    });
+    // Two pictures, parameter sets only, and the beginning of an MP4 file with a start code inside.
+    for (const input of [Buffer.concat([delta, delta]), sets, Buffer.from("ftypmp42\0\0\x01\0")]) {
+      const { bytes, error } = await readPipe([input]);
+      expect(bytes).toEqual([]);
+      expect(error).toMatchObject({
+        code: "unreadable",
+        message: `Cannot read the pipe as H.264: no key frame came in ${input.length} bytes; check what writes it, and its codec`,
+      });
+    }
+    expect((await readPipe([])).error).toBeUndefined();
   });
 
   test("an access unit over the limit is lost with its size", async () => {
