@@ -6,7 +6,8 @@ import { VideoStart } from "../live/video-start.ts";
 import type { Packet } from "./packets.ts";
 
 /** Messages of ffmpeg about packets that did not arrive, or arrived damaged. */
-const lossPattern = /missed -?\d+ packets|max delay reached|corrupt|Packet mismatch/i;
+const lossPattern =
+  /missed -?\d+ packets|max delay reached|corrupt|Packet mismatch|Error applying bitstream filters/i;
 
 /** Step of the timestamps that counts as a jump, in nanoseconds. Reordered pictures differ by less. */
 const maxStep = 10_000_000_000n;

@@ -207,6 +207,25 @@ describe("files", () => {
     }),
   );
 
+  test_(`${needs}a picture whose NAL units have a wrong length is told`, () =>
+    inFolder(async (folder) => {
+      const file = join(folder, "clip.mp4");
+      await encode(file, "high");
+      const bytes = Buffer.from(await Bun.file(file).bytes());
+      bytes.writeUInt32BE(2 ** 31 - 1, bytes.indexOf("mdat") + 4);
+      await Bun.write(file, bytes);
+      const notices: string[] = [];
+      const onEvent = (event: SourceEvent) => {
+        if (event.type === "notice") notices.push(event.message);
+      };
+      const { frames } = await framesOf(await open(file, { copies: true, onEvent }));
+      expect([frames.length, notices]).toEqual([
+        74,
+        ["parts of it cannot be read: pictures are damaged until the next key frame"],
+      ]);
+    }),
+  );
+
   test_(`${needs}a file that claims H.264 and is not is refused with a sentence`, () =>
     inFolder(async (folder) => {
       const file = join(folder, "clip.mp4");
