@@ -12,6 +12,9 @@ const lossPattern =
 /** Step of the timestamps that counts as a jump, in nanoseconds. Reordered pictures differ by less. */
 const maxStep = 10_000_000_000n;
 
+/** Pictures in a row without a later time that are told. Reordered pictures are 16 at most. */
+const maxRepeated = 30;
+
 export interface CopiedVideoOptions {
   readonly codec: VideoCodec;
   /** Parameter sets that the container or the camera describes, in Annex B. */
@@ -27,6 +30,9 @@ export class CopiedVideo {
   readonly #isLive: boolean;
   readonly #onNotice: OnNotice;
   #lastTime: bigint | undefined;
+  /** Latest time since the last jump, and number of pictures since then. */
+  #latestTime: bigint | undefined;
+  #repeated = 0;
   /** Whether the next jump is usual: a sender report of RTCP changes the times of a live stream. */
   #expectsJump: boolean;
 
@@ -48,9 +54,19 @@ export class CopiedVideo {
   #checkTime(time: bigint): void {
     const step = time - (this.#lastTime ?? time);
     this.#lastTime = time;
-    if (step <= maxStep && step >= -maxStep) return;
+    if (step <= maxStep && step >= -maxStep) return this.#checkAdvance(time);
+    this.#latestTime = undefined;
     if (!this.#expectsJump) this.#onNotice("its timestamps jump");
     this.#expectsJump = false;
+  }
+
+  #checkAdvance(time: bigint): void {
+    if (this.#latestTime === undefined || time > this.#latestTime) {
+      this.#latestTime = time;
+      this.#repeated = 0;
+    } else if (++this.#repeated === maxRepeated) {
+      this.#onNotice("its timestamps do not advance");
+    }
   }
 
   /** Takes a message of ffmpeg. */

@@ -461,6 +461,25 @@ describe("RTSP cameras", () => {
     }),
   );
 
+  test_(
+    `${needs}timestamps that stand still or run backwards are told, and every picture arrives`,
+    () =>
+      inFolder(async (folder) => {
+        const units = await unitsOf(folder, "high");
+        for (const timeOf of [() => 90_000, (index: number) => 9e6 - index * 3000]) {
+          const { notices } = await withCamera(
+            { codec: "h264", units: () => units, timeOf },
+            async (url, options) => {
+              const { frames } = await framesOf(await open(url, options), units.length);
+              const bytes = frames.map((frame) => frame.bytes);
+              expect(contents(bytes, "h264")).toEqual(contents(units, "h264"));
+            },
+          );
+          expect(notices).toEqual(["its timestamps do not advance"]);
+        }
+      }),
+  );
+
   test_(`${needs}a camera that restarts with another size goes on, from a key frame`, () =>
     inFolder(async (folder) => {
       const small = await unitsOf(folder, "high");
