@@ -23,6 +23,9 @@ import type { Terminal } from "./output/terminal.ts";
 import { parseSegment, parseTime } from "./args/units.ts";
 import { runTransfer, type TransferSignals } from "./transfer.ts";
 
+/** Names of video files that are not written. As directories they would surprise. */
+const otherVideoPattern = /\.(?:avi|h26[45]|hevc|m4v|mov|mpe?g|ts|webm)$/i;
+
 /**
  * Receives until the stream ends, a signal stops it, or the reader closes the pipe.
  *
@@ -38,6 +41,11 @@ export async function receiveCommand(
   const isToStdout = destination === "-";
   const isRecording = isFilePath(destination, /\.mcap$/i.test(destination));
   const isFile = isRecording || isFilePath(destination, isVideoPath(destination));
+  if (!isFile && isFilePath(destination, otherVideoPattern.test(destination))) {
+    throw usageError(
+      `Cannot write ${destination}: a video is written as .mp4 or .mkv, its bytes with frames receive STREAM - > FILE`,
+    );
+  }
   const json = args.isOn("json");
   if (isToStdout && json) {
     throw usageError("Cannot write both frames and --json to standard output: leave one out");

@@ -89,7 +89,7 @@ describe.skipIf(needs !== "")(`${needs}frames send`, () => {
   test("a pipe that is no Annex B ends with a sentence", async () => {
     await withServer(async (server) => {
       const words = ["send", "-", "--raw", "h264", "--stream", "S", "--source", "gate"];
-      const sent = await run([...words, ...to(server)], { stdin: Buffer.alloc(5000, 0x47) });
+      const sent = await run([...words, ...to(server)], { stdin: Buffer.alloc(5000, 0x55) });
       expectCode(sent, 23);
       expect(sent.stderr).toContain(
         "Cannot read the pipe as H.264: it has no start code of Annex B",

@@ -185,7 +185,12 @@ export type RawFrames = RawShape | VideoCodec;
 
 /** @throws {FramesError} `usage` */
 function parseRaw(text: string): RawFrames {
-  return text === "h264" || text === "h265" ? text : parseRawShape(text);
+  if (text === "h264" || text === "h265") return text;
+  if (text.includes(":")) return parseRawShape(text);
+  throw new FramesError(
+    "usage",
+    `Cannot read --raw: expected WIDTHxHEIGHT:FORMAT such as 640x512:gray16le, h264 or h265, current value is ${JSON.stringify(text)}`,
+  );
 }
 
 export function rawFramesFor(source: string, { raw }: PlanOptions): RawFrames | undefined {

@@ -44,7 +44,7 @@ function videoHandler(codec: VideoCodec) {
     const found = newestCodec(context, stream, source, stats);
     if (found !== codec) {
       const hint = found === undefined ? "latest or latest.mjpeg" : `latest.${found}`;
-      const message = `Cannot send ${source} of ${stream} as ${codec}: its frames are others; read ${hint}`;
+      const message = `Cannot send ${source} of ${stream} as ${codec}: its frames are no ${codec}; read ${hint}`;
       return errorResponse(415, "unreadable", message);
     }
     const headers = { "Content-Type": videoTypes[codec], "X-Accel-Buffering": "no" };

@@ -353,7 +353,7 @@ export class Splitter {
     const start = Buffer.concat([this.#buffer.content, bytes.subarray(0, maxShownBytes)]);
     const received = quoteBytes(start.subarray(0, maxShownBytes));
     const expected = "expected a JPEG, PNG, PNM or BMP image";
-    const problem = `${expected}, received ${received}; for raw frames add --raw WxH:FORMAT`;
+    const problem = `${expected}, received ${received}; for raw frames add --raw WxH:FORMAT, for H.264 --raw h264`;
     return { code: "unreadable", at: this.#frameStart, problem };
   }
 

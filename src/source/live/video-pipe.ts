@@ -30,6 +30,10 @@ export async function* videoPipeFrames(
 ): AsyncGenerator<Capture, undefined> {
   const splitter = new AccessUnitSplitter(codec, maxFrameBytes);
   const start = new VideoStart(codec, onNotice);
+  const unreadable = (reason: string): FramesError => {
+    return new FramesError("unreadable", `Cannot read the pipe as ${codecNames[codec]}: ${reason}`);
+  };
+  const hint = `with ffmpeg, write -f ${codec === "h264" ? "h264" : "hevc"}`;
   let isEmpty = true;
   const toCapture = (unit: Uint8Array | number, captured: bigint): Capture | undefined => {
     if (typeof unit !== "number" && start.skips(unit)) return undefined;
@@ -43,6 +47,9 @@ export async function* videoPipeFrames(
   for await (const chunk of stream) {
     const arrived = now(clock);
     if (received === 0) began = arrived;
+    if (received === 0 && isTransportStream(chunk)) {
+      throw unreadable(`it is an MPEG transport stream; ${hint}`);
+    }
     received += chunk.length;
     for (const unit of splitter.push(chunk)) {
       const capture = toCapture(unit, began);
@@ -52,22 +59,22 @@ export async function* videoPipeFrames(
     if (!splitter.isAligned && received > maxBytesBeforeStart) break;
   }
   if (!splitter.isAligned && received > 0) {
-    throw new FramesError(
-      "unreadable",
-      `Cannot read the pipe as ${codecNames[codec]}: it has no start code of Annex B; with ffmpeg, write -f ${codec === "h264" ? "h264" : "hevc"}`,
-    );
+    throw unreadable(`it has no start code of Annex B; ${hint}`);
   }
   for (const unit of splitter.end()) {
     const capture = toCapture(unit, began);
     if (capture !== undefined) yield capture;
   }
   if (isEmpty && received > 0) {
-    throw new FramesError(
-      "unreadable",
-      `Cannot read the pipe as ${codecNames[codec]}: no key frame came in ${received} bytes; check what writes it, and its codec`,
-    );
+    const check = "check what writes it, and its codec";
+    throw unreadable(`no key frame came in ${received} bytes; ${check}`);
   }
   return undefined;
+}
+
+/** Whether a stream begins with three packets of an MPEG transport stream, which may contain video. */
+function isTransportStream(bytes: Uint8Array): boolean {
+  return [0, 188, 376].every((at) => bytes[at] === 0x47);
 }
 
 /** Returns nanoseconds since 1970. */

@@ -75,7 +75,7 @@ describe("latest.h264", () => {
         const wrong = await viewed.get(`${path}/latest.${other}`);
         expect([wrong.status, (await wrong.json()).message]).toEqual([
           415,
-          `Cannot send gate of site as ${other}: its frames are others; read latest.${codec}`,
+          `Cannot send gate of site as ${other}: its frames are no ${other}; read latest.${codec}`,
         ]);
         await camera.end();
       },

@@ -24,7 +24,7 @@ describe("unreadable input", () => {
   const soi = [0xff, 0xd8];
   const sos = segment(0xda, [1, 1, 0, 0, 0x3f, 0]);
   const expected = "expected a JPEG, PNG, PNM or BMP image, received";
-  const hint = "; for raw frames add --raw WxH:FORMAT";
+  const hint = "; for raw frames add --raw WxH:FORMAT, for H.264 --raw h264";
   const brokenSignature = [0x89, 0x50, 0x4e, 0x47, 0x0a, 0x1a, 0x0a];
   const wrong: [string, Uint8Array, number, string][] = [
     [

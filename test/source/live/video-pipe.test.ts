@@ -106,6 +106,18 @@ describe("videoPipeFrames", () => {
     ]);
   });
 
+  test("an MPEG transport stream ends the pipe with a sentence, although it contains start codes", async () => {
+    const packet = Buffer.alloc(188, 0xff);
+    packet[0] = 0x47;
+    const { bytes, error } = await readPipe([Buffer.concat([packet, packet, packet, key, delta])]);
+    expect(bytes).toEqual([]);
+    expect(error).toMatchObject({
+      code: "unreadable",
+      message:
+        "Cannot read the pipe as H.264: it is an MPEG transport stream; with ffmpeg, write -f h264",
+    });
+  });
+
   test("bytes without a start code end the pipe with a sentence, also if they never end", async () => {
     const message =
       "Cannot read the pipe as H.264: it has no start code of Annex B; with ffmpeg, write -f h264";
