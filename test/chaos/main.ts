@@ -1,6 +1,6 @@
-// Repeatedly kills, cuts, freezes, slows, corrupts and fills up everything involved while three
-// senders deliver to one server: of a growing tree, of a folder with `--watch --move`, and of a pipe
-// with `--spool`. At every step each frame with a receipt, and each whose file was removed at the
+// Repeatedly kills, cuts, freezes, slows, corrupts and fills up everything involved while four
+// senders deliver to one server: of a growing tree, of a folder with `--watch --move`, and of pipes of
+// images and of H.264 with `--spool`. At every step each frame with a receipt, and each whose file was removed at the
 // sender, must exist under its final name with the right content, and nothing else. At the end every
 // frame is stored, is still at the sender, or counts as lost.
 //
@@ -251,7 +251,7 @@ class Run {
       ...faults,
       "frames:",
       ...streams,
-      `frames sent ${counts.sent} times in all`,
+      `frames sent ${counts.sent} times in all; ${world.video.lost} pictures of video reported as lost`,
       `${relay.connections} connections, ${counts.connections} of them welcome; ${counts.senders} senders, ${counts.servers} servers`,
       ...missed,
     ];

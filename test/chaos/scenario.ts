@@ -89,6 +89,11 @@ export abstract class Scenario {
     return false;
   }
 
+  /** Returns whether the file of a frame may be unknown to the journal at the end. */
+  mayBeUnknown(_key: string, _losses: readonly LossRow[]): boolean {
+    return false;
+  }
+
   /** Returns whether a frame of this key can be sent, and whether also after its receipt. */
   maySend(key: string): boolean {
     return this.frames.has(key);

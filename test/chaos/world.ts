@@ -10,12 +10,13 @@ import { type Relay, startRelay } from "../helper/relay.ts";
 import { Random, seedOf } from "../wire/fuzz.ts";
 import { Delivery } from "./delivery.ts";
 import { PipedFrames } from "./piped.ts";
+import { PipedVideo } from "./piped-video.ts";
 import { Room } from "./room.ts";
 import { timeout } from "./sender.ts";
 import { Tree } from "./tree.ts";
 import { WatchedTree } from "./watched.ts";
 
-/** Size of the disk of the spool, in bytes. */
+/** Size of the disk of the spools, in bytes. */
 const spoolDisk = 4 * 2 ** 20;
 /** Lines of the server's output in a failure report. */
 const linesShown = 50;
@@ -46,10 +47,11 @@ export interface ChaosOptions {
 export class World {
   readonly options: ChaosOptions;
   readonly room: Room;
-  /** Room with the disk of the spool. */
+  /** Room with the disk of the spools. */
   readonly spoolRoom = new Room(spoolDisk);
   readonly watched: WatchedTree;
   readonly piped: PipedFrames;
+  readonly video: PipedVideo;
   readonly deliveries: readonly Delivery[];
   readonly relay: Relay;
   readonly counts = {
@@ -95,7 +97,8 @@ export class World {
     const randomFor = (index: number) => new Random(seedOf(options.seed, index));
     this.watched = new WatchedTree(room.path, randomFor(-4));
     this.piped = new PipedFrames(room.path, this.spoolRoom.disk, randomFor(-5));
-    const scenarios = [new Tree(room.path, randomFor(-6)), this.watched, this.piped];
+    this.video = new PipedVideo(room.path, this.spoolRoom.disk, randomFor(-7));
+    const scenarios = [new Tree(room.path, randomFor(-6)), this.watched, this.piped, this.video];
     this.deliveries = scenarios.map((scenario) => new Delivery(scenario, this.#store, this));
     const { promise, reject } = Promise.withResolvers<never>();
     // Awaited only during the run; avoids an unhandled rejection later.
