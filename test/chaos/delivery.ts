@@ -83,9 +83,9 @@ export class Delivery {
       const { code } = ended;
       this.#sender = undefined;
       this.#note(`ended with ${code ?? "SIGKILL"}`);
+      scenario.onEnded(code === undefined);
       if (code === undefined) {
         if (!this.#killed.has(sender)) throw new Error("somebody else killed the sender");
-        scenario.onKilled();
         await world.pause(random.below(2000));
         continue;
       }

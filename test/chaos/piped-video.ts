@@ -24,8 +24,8 @@ type PictureRow = FrameRow & { readonly id: bigint; readonly is_key: bigint | nu
 export class PipedVideo extends PipedFrames {
   override readonly stream = "video";
   protected override readonly keepsOrder = true;
-  /** Holds about one group, so that even short breaks drop pictures. */
-  protected override readonly spoolSize = "64K";
+  /** Holds about one group, and some groups not, so that even short breaks drop pictures. */
+  protected override readonly spoolSize = "40K";
   protected override get reading(): readonly string[] {
     return ["--raw", "h264", "--policy", "latest:20"];
   }

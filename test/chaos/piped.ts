@@ -43,7 +43,7 @@ export class PipedFrames extends Scenario {
   /** Index of each frame in the order of capture, by its checksum. */
   readonly #indexes = new Map<number, number>();
   readonly #processes: Process[] = [];
-  /** Frames that were in the spool when a sender was killed. */
+  /** Frames that were in the spool when a sender ended. */
   readonly #spooled: NumberedFrame[] = [];
 
   /**
@@ -101,8 +101,8 @@ export class PipedFrames extends Scenario {
     if (/^The spool .* cannot be /.test(line)) this.spoolErrors++;
   }
 
-  override onKilled(): void {
-    this.#processes.at(-1)!.isKilled = true;
+  override onEnded(wasKilled: boolean): void {
+    this.#processes.at(-1)!.isKilled = wasKilled;
     this.#spooled.push(...this.#readSpool());
   }
 
