@@ -19,7 +19,7 @@ const fillerHead = Buffer.from([0, 0, 0, 1, 12]);
 const fillerEnd = Buffer.from([0x80]);
 
 /** Column of the journal for pictures of encoded video. */
-type PictureRow = FrameRow & { readonly id: bigint; readonly is_key: bigint | null };
+type PictureRow = FrameRow & { readonly is_key: bigint | null };
 
 export class PipedVideo extends PipedFrames {
   override readonly stream = "video";
@@ -72,11 +72,11 @@ export class PipedVideo extends PipedFrames {
     const file = join(this.place, "video.h264");
     rmSync(file, { force: true });
     let previous: PictureRow | undefined;
-    for (const row of rows.toSorted((a, b) => Number(a.id - b.id))) {
+    // After a crash a server records files that it has already later than the pictures behind them.
+    for (const row of rows.toSorted((a, b) => (a.name < b.name ? -1 : 1))) {
       const { path, isKey } = this.#stored.get(row.name)!;
       const step = row.session === previous?.session ? row.seq - previous.seq : undefined;
       if (row.is_key !== (isKey ? 1n : 0n)) wrong.push(`${row.name} has is_key ${row.is_key}`);
-      if (step !== undefined && step < 1n) wrong.push(`${row.name} came after a later picture`);
       if (!isKey && step !== 1n) wrong.push(`${row.name} follows a gap`);
       appendFileSync(file, readFileSync(path));
       previous = row;
