@@ -1,7 +1,7 @@
 // A camera that writes H.264 into a pipe of `frames send - --raw h264 --spool DIR`. What is stored
 // must be decoded without a warning, whatever was dropped.
 
-import { appendFileSync, existsSync, readFileSync, rmSync } from "node:fs";
+import { appendFileSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 
 import { peerMissing } from "../helper/program.ts";
@@ -50,17 +50,11 @@ export class PipedVideo extends PipedFrames {
     return Buffer.concat([picture, fillerHead, filler, fillerEnd]);
   }
 
-  /** Checks at its first sight that a picture follows the one before it, or is a key frame. */
+  /** Notes of each picture where it is stored, and whether it is a key frame. */
   override frameAt(key: string, path: string): ChaosFrame | undefined {
     const frame = super.frameAt(key, path);
     if (frame === undefined || this.#stored.has(frame.name)) return frame;
     const isKey = readFileSync(path).includes(Buffer.from(keyFrame, "hex"));
-    const before = path.replace(/\d+(?=\.h264$)/, (number) =>
-      `${Number(number) - 1}`.padStart(number.length, "0"),
-    );
-    if (!isKey && !existsSync(before)) {
-      throw new Error(`${path} cannot be decoded: the picture before it is missing`);
-    }
     this.#stored.set(frame.name, { path, isKey });
     return frame;
   }
