@@ -7,6 +7,7 @@ import { ReceiveConnection } from "./receive-connection.ts";
 import { DelayHistogram } from "../protocol/delay-histogram.ts";
 import { noProgress, type SourceProgress, type Undelivered } from "../protocol/progress.ts";
 import type { ReceiverLimits } from "../protocol/receive/receiver-events.ts";
+import { vanishedError } from "../store/read-errors.ts";
 import type { Hello, Welcome } from "../wire/messages.ts";
 
 /** Times are in milliseconds. */
@@ -152,7 +153,7 @@ export class ReceiveSession {
         }
       },
       onGone: (source, { sequence, name }) => {
-        const error = new FramesError("vanished", "its file was deleted from the store");
+        const error = vanishedError();
         this.#onLost({ source, first: sequence, last: sequence, what: name, error });
       },
       onCursorSaved: (endedFrames) => {

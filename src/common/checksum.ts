@@ -9,6 +9,13 @@ import type { Frame } from "../frame.ts";
  */
 export const crc32: (bytes: Uint8Array | string, previous?: number) => number = Bun.hash.crc32;
 
+/** Returns the CRC-32 of a stream of bytes. */
+export async function checksumOf(chunks: AsyncIterable<Uint8Array> | []): Promise<number> {
+  let crc = 0;
+  for await (const chunk of chunks) crc = crc32(chunk, crc);
+  return crc;
+}
+
 /**
  * Reads a frame and returns its CRC-32.
  *

@@ -3,8 +3,8 @@
  * another.
  */
 import { FramesError } from "../errors.ts";
-import type { FrameDescription, OfferStatus, Outcome, SourceInfo } from "../frame.ts";
-import { hasOtherKey, provedKey, type SessionOwner } from "./session-owner.ts";
+import type { FrameDescription, OfferedFrame, OfferStatus, Outcome, SourceInfo } from "../frame.ts";
+import { hasOtherKey, provedKey, type SessionOwner, unknownSession } from "./session-owner.ts";
 
 /** Columns of a stored frame's row that decide whether another frame is the same. */
 export interface StoredFrameInfo extends SessionOwner {
@@ -20,9 +20,6 @@ export interface OfferedFrameInfo extends StoredFrameInfo {
   /** 1 if the capture times agree within a microsecond, else 0. */
   readonly sameTime: number;
 }
-
-/** Statuses of offered frames that the sender may still send. */
-export const pendingStatuses: ReadonlySet<OfferStatus> = new Set(["wanted", "needsChecksum"]);
 
 /** Returns whether a stored frame has the size and CRC-32 of the one described. */
 export function hasSameBytes(
@@ -50,23 +47,87 @@ export function isEarlierVersion(
   return sourceInfo.replacesOwn === true && session === sourceInfo.session && seq < sequence;
 }
 
+/** Returns whether the stored frame is this one, sent again because its sender got no receipt. */
+export function isRepeated(
+  { session, seq }: StoredFrameInfo,
+  sourceInfo: SourceInfo,
+  { sequence }: { readonly sequence: number },
+): boolean {
+  return session === sourceInfo.session && seq === sequence;
+}
+
+/**
+ * Returns whether a frame whose name is taken has to be written before it is compared, because it
+ * may take the place of the stored one.
+ */
+export function mayWriteOver(
+  stored: StoredFrameInfo,
+  sourceInfo: SourceInfo,
+  description: FrameDescription,
+): boolean {
+  const { conflict, resendRemoved, isCopy } = sourceInfo;
+  if (conflict === "replace" || resendRemoved === true || isCopy === true) return true;
+  return isEarlierVersion(stored, sourceInfo, description);
+}
+
+/** Returns the status of an offered frame that differs from the stored one. */
+export function mismatchStatus(
+  stored: StoredFrameInfo,
+  sourceInfo: SourceInfo,
+  offered: OfferedFrame,
+): OfferStatus {
+  const mayReplace =
+    mayReplaceOthers(stored, sourceInfo) || isEarlierVersion(stored, sourceInfo, offered);
+  return mayReplace ? "wanted" : "conflict";
+}
+
+/**
+ * Compares an offered frame with the row of its name. Returns `same` if they agree, so that the
+ * stored bytes decide.
+ */
+export function compareWithRow(
+  stored: OfferedFrameInfo,
+  sourceInfo: SourceInfo,
+  offered: OfferedFrame,
+): OfferStatus | "same" {
+  const { size, sequence, crc32 } = offered;
+  // The sender has replaced this version since.
+  const isReplaced = stored.session === sourceInfo.session && stored.seq > sequence;
+  if (sourceInfo.replacesOwn === true && isReplaced) return "stored";
+  if (stored.bytes !== size) return mismatchStatus(stored, sourceInfo, offered);
+  if (crc32 !== undefined) {
+    return stored.crc32 === crc32 ? "same" : mismatchStatus(stored, sourceInfo, offered);
+  }
+  // A row that was made from a file says what the file was then, not what had come.
+  const isUnchecked = stored.session === unknownSession;
+  return stored.sameTime === 0 || isUnchecked ? "needsChecksum" : "same";
+}
+
 /** Creates the error for a frame whose name is taken by other bytes. */
 export function conflictError(): FramesError {
   return new FramesError("conflict", "other bytes are stored under this name");
 }
 
 /**
- * Returns the outcome of a frame that the journal has, but whose bytes were moved away from the
- * store.
+ * What a store has in place of a frame that has a row: the same bytes, other bytes, or nothing,
+ * because they were moved away.
+ */
+export type StoredBytes = "same" | "other" | "gone";
+
+/**
+ * Returns the outcome of a frame whose name has a row, which it does not replace.
  *
  * @param isOwn whether the sender repeats a frame of its session because it got no receipt
- * @param mayDelete whether the sender may delete its copy after a receipt
  */
-export function movedAwayOutcome(
-  { knowsMovedAway }: SourceInfo,
+export function existingOutcome(
+  { knowsMovedAway, verifyStored }: SourceInfo,
+  bytes: StoredBytes,
   isOwn: boolean,
-  mayDelete: boolean,
 ): Outcome {
+  if (bytes === "same") return "present";
+  if (bytes === "other") return conflictError();
+  // The sender may delete its copy after a receipt.
+  const mayDelete = verifyStored === true;
   if (isOwn && !mayDelete) return "present";
   if (knowsMovedAway === true) return new FramesError("moved-away");
   return mayDelete ? conflictError() : "present";

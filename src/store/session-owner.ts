@@ -5,6 +5,9 @@
 import { FramesError } from "../errors.ts";
 import type { SourceInfo } from "../frame.ts";
 
+/** Session of rows that were made from files, because their own rows could not be read. */
+export const unknownSession: string = "0".repeat(32);
+
 /** A key, as rows of the journal and lines of a session log name it. */
 export interface SessionOwner {
   /** Name of the key; null for a sender without one. */

@@ -8,7 +8,7 @@ import type {
 import type { FrameFiles } from "../../store/directory/frame-files.ts";
 import type { FrameRecord } from "../../store/journal/journal-reader.ts";
 import { isPathPart, isSource } from "../../store/journal/row-check.ts";
-import { unknownSession } from "../../store/journal/schema.ts";
+import { unknownSession } from "../../store/session-owner.ts";
 import { videoTypes } from "../../video/nal-units.ts";
 import { codecOf } from "../../video/picture-head.ts";
 import { StoredFrame } from "./stored-frame.ts";

@@ -4,6 +4,7 @@ import { FramesError } from "../../errors.ts";
 import type { Frame } from "../../frame.ts";
 import type { PlaybackItem, PlaybackFrame, Playback } from "../../protocol/playback/playback.ts";
 import type { FrameRecord } from "../../store/journal/journal-reader.ts";
+import { otherBytesError, vanishedError } from "../../store/read-errors.ts";
 import type { StoreContents } from "../../store/store-contents.ts";
 import type { StoredFrame } from "./stored-frame.ts";
 import { maxPackedFrameBytes } from "../../wire/encode.ts";
@@ -133,11 +134,11 @@ export class RemoteFrame implements Frame {
       const bytes = new Uint8Array(this.size);
       let length = 0;
       for await (const chunk of response.body ?? []) {
-        if (length + chunk.length > this.size) throw contentMismatch();
+        if (length + chunk.length > this.size) throw otherBytesError();
         bytes.set(chunk, length);
         length += chunk.length;
       }
-      if (length < this.size || crc32(bytes) !== this.record.crc32) throw contentMismatch();
+      if (length < this.size || crc32(bytes) !== this.record.crc32) throw otherBytesError();
       this.#loaded = bytes;
     } catch (error) {
       this.#loaded = toReadError(error);
@@ -146,8 +147,7 @@ export class RemoteFrame implements Frame {
 
   async #open(): Promise<Response> {
     const response = await this.#fetch(this.record);
-    if (response === undefined)
-      throw new FramesError("vanished", "its file was deleted from the store");
+    if (response === undefined) throw vanishedError();
     return response;
   }
 
@@ -170,7 +170,7 @@ export class RemoteFrame implements Frame {
       let pending = new Uint8Array(0);
       for await (const chunk of response.body ?? []) {
         remainingBytes -= chunk.length;
-        if (remainingBytes < 0) throw contentMismatch();
+        if (remainingBytes < 0) throw otherBytesError();
         crc = crc32(chunk, crc);
         if (pending.length + chunk.length <= maxPieceBytes) {
           pending = Buffer.concat([pending, chunk]);
@@ -179,18 +179,13 @@ export class RemoteFrame implements Frame {
         if (pending.length > 0) yield pending;
         pending = chunk;
       }
-      if (remainingBytes !== 0 || crc !== this.record.crc32) throw contentMismatch();
+      if (remainingBytes !== 0 || crc !== this.record.crc32) throw otherBytesError();
       yield pending;
     } catch (error) {
       throw toReadError(error);
     }
     return undefined;
   }
-}
-
-function contentMismatch(): FramesError {
-  const message = "its bytes changed in the store; on the server run frames verify";
-  return new FramesError("unreadable", message);
 }
 
 function toReadError(error: unknown): FramesError {

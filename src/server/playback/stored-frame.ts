@@ -9,6 +9,7 @@ import { closeReadFile } from "../../common/close-file.ts";
 import { readPictureHead } from "../../store/directory/file-check.ts";
 import type { FrameFiles } from "../../store/directory/frame-files.ts";
 import type { FrameRecord } from "../../store/journal/journal-reader.ts";
+import { otherBytesError, vanishedError } from "../../store/read-errors.ts";
 
 export class StoredFrame implements Frame {
   readonly record: FrameRecord;
@@ -45,7 +46,7 @@ export class StoredFrame implements Frame {
 
   #open(): number {
     const file = this.#files.open(this.record);
-    if (file === undefined) throw missingError();
+    if (file === undefined) throw vanishedError();
     return file;
   }
 
@@ -56,10 +57,10 @@ export class StoredFrame implements Frame {
       let length = 0;
       while (length < into.length) {
         const read = readSync(file, into, length, into.length - length, length);
-        if (read === 0) throw contentMismatch();
+        if (read === 0) throw otherBytesError();
         length += read;
       }
-      if (crc32(into) !== this.record.crc32) throw contentMismatch();
+      if (crc32(into) !== this.record.crc32) throw otherBytesError();
     } catch (error) {
       throw toReadError(error);
     } finally {
@@ -107,10 +108,10 @@ class StoredPieces implements FramePieces {
       this.#fd ??= this.#open();
       const wanted = Math.min(into.length, size - this.#length);
       const count = readSync(this.#fd, into, 0, wanted, this.#length);
-      if (count === 0) throw contentMismatch();
+      if (count === 0) throw otherBytesError();
       this.#length += count;
       this.#crc = crc32(into.subarray(0, count), this.#crc);
-      if (this.#length === size && this.#crc !== expectedCrc) throw contentMismatch();
+      if (this.#length === size && this.#crc !== expectedCrc) throw otherBytesError();
       return count;
     } catch (error) {
       throw toReadError(error);
@@ -129,15 +130,6 @@ class StoredPieces implements FramePieces {
   }
 }
 
-function contentMismatch(): FramesError {
-  const message = "its bytes changed in the store; on the server run frames verify";
-  return new FramesError("unreadable", message);
-}
-
-function missingError(cause?: unknown): FramesError {
-  return new FramesError("vanished", "its file was deleted from the store", { cause });
-}
-
 function toReadError(error: unknown): FramesError {
   if (error instanceof FramesError) return error;
   const isMissing = systemCode(error) === "ENOENT" || systemCode(error) === "ENOTDIR";
@@ -147,6 +139,6 @@ function toReadError(error: unknown): FramesError {
     return new FramesError("store", `Cannot read the store: ${systemSentence(error)}`, options);
   }
   return isMissing
-    ? missingError(error)
+    ? vanishedError(error)
     : new FramesError("unreadable", systemSentence(error), options);
 }

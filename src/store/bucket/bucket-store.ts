@@ -14,16 +14,18 @@ import type {
   OfferStatus,
 } from "../../frame.ts";
 import type { CommitSignal } from "../journal/commit-signal.ts";
-import { BucketFrameWriter, type BucketContext, ExistingObjectWriter } from "./frame-writer.ts";
+import { BucketFrameWriter, type BucketContext, FrameObject } from "./frame-writer.ts";
 import { SessionLog, type BatchPolicy } from "./session-log.ts";
 import { LogSync } from "./log-sync.ts";
 import { BucketContents } from "./bucket-contents.ts";
 import type { LogEntry } from "./log-format.ts";
 import { openStoreMarker, randomId } from "./marker.ts";
 import { LogCompactor } from "./compactor.ts";
-import { LocalIndex, toLogSource, checkCaptureTime } from "./local-index.ts";
+import { LocalIndex, checkCaptureTime, toLogSource } from "./local-index.ts";
 import { checkPathPart, sourceFolderPath } from "../name-rules.ts";
-import { isEarlierVersion, mayReplaceOthers, pendingStatuses } from "../conflict.ts";
+import { compareWithRow, isRepeated, mayWriteOver } from "../conflict.ts";
+import { ExistingFrameWriter } from "../existing-frame-writer.ts";
+import { compareOffers } from "../offers.ts";
 import { type BucketLocation, maxKeyBytes, type S3Timeouts, S3 } from "./s3.ts";
 import { framePath } from "../paths.ts";
 import { checkSessionOwner, provedKey } from "../session-owner.ts";
@@ -147,9 +149,10 @@ export class BucketStore implements FrameStore {
     if (log?.hasFailed === false) checkSessionOwner(log.sender, key);
   }
 
-  open(sourceInfo: SourceInfo): SourceStore {
-    this.checkNames(sourceInfo.stream, sourceInfo.source);
-    this.checkSession(sourceInfo);
+  open(requested: SourceInfo): SourceStore {
+    this.checkNames(requested.stream, requested.source);
+    this.checkSession(requested);
+    const sourceInfo = { ...requested, verifyStored: requested.durable === true };
     const log = () => this.#sessionLog(sourceInfo);
     return new BucketSourceStore(this.#context, sourceInfo, log, (pending) => {
       this.#pendingLosses.add(pending);
@@ -247,22 +250,11 @@ class BucketSourceStore implements SourceStore {
     this.#check(name);
     checkCaptureTime(captured);
     const stored = this.#context.localIndex.find(stream, source, name);
-    if (stored !== null && !this.#mayWrite(description, stored)) {
-      return new ExistingObjectWriter(this.#context, this.#sourceInfo, description, stored);
+    if (stored !== null && !mayWriteOver(stored, this.#sourceInfo, description)) {
+      const object = new FrameObject(this.#context, this.#sourceInfo, description);
+      return new ExistingFrameWriter((crc) => object.compareStored(stored, crc));
     }
     return new BucketFrameWriter(this.#context, this.#sourceInfo, description, stored === null);
-  }
-
-  #mayWrite(
-    description: FrameDescription,
-    stored: Parameters<typeof isEarlierVersion>[0],
-  ): boolean {
-    const { conflict, resendRemoved } = this.#sourceInfo;
-    return (
-      conflict === "replace" ||
-      resendRemoved === true ||
-      isEarlierVersion(stored, this.#sourceInfo, description)
-    );
   }
 
   /** @throws {FramesError} `bad-name` if the name is unsafe or its key is too long */
@@ -280,72 +272,35 @@ class BucketSourceStore implements SourceStore {
   }
 
   compare(offered: readonly OfferedFrame[]): OfferStatus[] {
-    return this.#context.localIndex.read(() => {
-      const statuses = offered.map((frame) => {
-        try {
-          return this.#compare(frame);
-        } catch (error) {
-          // The sender sends the frame, and `begin` then refuses it with the reason.
-          if (error instanceof FramesError && error.wireCode >= 32) return "wanted";
-          throw error;
-        }
-      });
-      this.#markAccounted(offered, statuses);
-      return statuses;
-    });
+    return this.#context.localIndex.read(() =>
+      compareOffers(
+        offered,
+        (frame) => this.#compare(frame),
+        (first, last) => this.#markAccounted(first, last),
+      ),
+    );
   }
 
   #compare(offered: OfferedFrame): OfferStatus {
     const sourceInfo = this.#sourceInfo;
-    const { name, size, captured, crc32 } = offered;
+    const { name, captured } = offered;
     this.#check(name);
     checkCaptureTime(captured);
     const { stream, source } = sourceInfo;
     const stored = this.#context.localIndex.findOffered(stream, source, name, captured);
     if (stored === null) return "wanted";
-    const isReplaced = stored.session === sourceInfo.session && stored.seq > offered.sequence;
-    if (sourceInfo.replacesOwn === true && isReplaced) return "stored";
-    const isReplacing = mayReplaceOthers(stored, sourceInfo);
-    const mismatch =
-      isReplacing || isEarlierVersion(stored, sourceInfo, offered) ? "wanted" : "conflict";
-    if (stored.bytes !== size) return mismatch;
-    if (crc32 === undefined && stored.sameTime === 0) return "needsChecksum";
-    if (crc32 !== undefined && stored.crc32 !== crc32) return mismatch;
-    const isOwn = stored.session === sourceInfo.session && stored.seq === offered.sequence;
-    if (isOwn && sourceInfo.resendRemoved === true) return "removed";
-    // With `durable`, the stored object must be read first. With `resendRemoved`, the object may
-    // have been moved away. In both cases the sender sends the frame, and it is checked then.
-    return sourceInfo.resendRemoved === true || sourceInfo.durable === true ? "wanted" : "stored";
+    const status = compareWithRow(stored, sourceInfo, offered);
+    if (status !== "same") return status;
+    const { resendRemoved, verifyStored } = sourceInfo;
+    if (resendRemoved === true && isRepeated(stored, sourceInfo, offered)) return "removed";
+    // With `verifyStored`, the stored object must be read first. With `resendRemoved`, the object
+    // may have been moved away. In both cases the sender sends the frame, and it is checked then.
+    return resendRemoved === true || verifyStored === true ? "wanted" : "stored";
   }
 
-  /** Accounts for offered frames that the sender will not send, so that they are no gaps. */
-  #markAccounted(offered: readonly OfferedFrame[], statuses: readonly OfferStatus[]): void {
-    const at = this.#context.now();
-    const isOpen = (index: number) => pendingStatuses.has(statuses[index]!);
-    for (let index = 0; index < offered.length; index++) {
-      if (isOpen(index)) continue;
-      const first = offered[index]!.sequence;
-      let last = first;
-      while (
-        index + 1 < offered.length &&
-        !isOpen(index + 1) &&
-        offered[index + 1]!.sequence === last + 1
-      ) {
-        index++;
-        last++;
-      }
-      const entry: LogEntry = {
-        kind: "account",
-        logSource: toLogSource(this.#sourceInfo),
-        first,
-        last,
-        at,
-      };
-      // A failure is ignored, because only the output of `frames ls --gaps` depends on the entry.
-      this.#log()
-        .add(entry)
-        .catch(() => {});
-    }
+  /** Accounts for numbers of frames that get no row. */
+  #markAccounted(first: number, last: number): void {
+    this.#log().markAccounted(toLogSource(this.#sourceInfo), first, last, this.#context.now());
   }
 
   recordLoss(first: number, last: number, error: FramesError, name?: string): void {

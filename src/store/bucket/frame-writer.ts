@@ -1,5 +1,5 @@
 /** Writes a frame to a bucket. */
-import { crc32 } from "../../common/checksum.ts";
+import { checksumOf } from "../../common/checksum.ts";
 import { FramesError } from "../../errors.ts";
 import type { FrameDescription, SourceInfo, FrameWriter, Outcome } from "../../frame.ts";
 import type { SessionLog } from "./session-log.ts";
@@ -9,12 +9,14 @@ import {
   conflictError,
   hasSameBytes,
   isEarlierVersion,
+  isRepeated,
+  existingOutcome,
   mayReplaceOthers,
-  movedAwayOutcome,
+  type StoredBytes,
   type StoredFrameInfo,
 } from "../conflict.ts";
 import type { S3, UploadResult, UploadOptions } from "./s3.ts";
-import { keyColumn } from "../journal/schema.ts";
+import { frameFacts } from "../journal/schema.ts";
 import { framePath } from "../paths.ts";
 import { StreamUpload, type UploadPool } from "./upload-pool.ts";
 
@@ -36,7 +38,8 @@ const maxUploadAttempts = 10;
 /** Size and ETag of an object. */
 type ObjectHead = NonNullable<Awaited<ReturnType<S3["head"]>>>;
 
-abstract class BucketWriter {
+/** The object of one frame. */
+export class FrameObject {
   protected readonly context: BucketContext;
   protected readonly sourceInfo: SourceInfo;
   protected readonly description: FrameDescription;
@@ -49,22 +52,11 @@ abstract class BucketWriter {
     this.path = framePath(sourceInfo.stream, sourceInfo.source, description.name);
   }
 
-  /**
-   * Accounts for the number, because the frame gets no row but is not lost. Errors are ignored,
-   * because only the list of gaps depends on the entry.
-   */
+  /** Accounts for the number, because the frame gets no row but is not lost. */
   protected markAccounted(): void {
     const { sequence } = this.description;
-    const logSource = toLogSource(this.sourceInfo);
     const log = this.context.sessionLog(this.sourceInfo);
-    const added = log.add({
-      kind: "account",
-      logSource,
-      first: sequence,
-      last: sequence,
-      at: this.context.now(),
-    });
-    added.catch(() => {});
+    log.markAccounted(toLogSource(this.sourceInfo), sequence, sequence, this.context.now());
   }
 
   /**
@@ -87,13 +79,11 @@ abstract class BucketWriter {
   protected async readChecksum(): Promise<number | undefined> {
     const response = await this.context.s3.get(this.path, this.description.size);
     if (response === undefined) return undefined;
-    let crc = 0;
     try {
-      for await (const chunk of response.body ?? []) crc = crc32(chunk, crc);
+      return await checksumOf(response.body ?? []);
     } catch (error) {
       throw new FramesError("store", `Cannot read ${this.path} in the bucket`, { cause: error });
     }
-    return crc;
   }
 
   /**
@@ -101,47 +91,25 @@ abstract class BucketWriter {
    *
    * @throws {FramesError} `store`
    */
-  protected async compareStored(stored: StoredFrameInfo, crc: number): Promise<Outcome> {
+  async compareStored(stored: StoredFrameInfo, crc: number): Promise<Outcome> {
     const { sourceInfo, description } = this;
-    const isOwn = stored.session === sourceInfo.session && stored.seq === description.sequence;
+    const isOwn = isRepeated(stored, sourceInfo, description);
     if (!isOwn) this.markAccounted();
-    if (!hasSameBytes(stored, description, crc)) return conflictError();
+    return existingOutcome(sourceInfo, await this.#existingBytes(stored, crc), isOwn);
+  }
+
+  async #existingBytes(stored: StoredFrameInfo, crc: number): Promise<StoredBytes> {
+    if (!hasSameBytes(stored, this.description, crc)) return "other";
     // The sender may have no other copy, so the object is read before it counts as stored.
-    if (sourceInfo.durable !== true) return "present";
-    const readCrc = await this.readChecksum();
-    if (readCrc === undefined) return movedAwayOutcome(sourceInfo, isOwn, true);
-    return readCrc === crc ? "present" : conflictError();
+    if (this.sourceInfo.verifyStored !== true) return "same";
+    const found = await this.readChecksum();
+    if (found === undefined) return "gone";
+    return found === crc ? "same" : "other";
   }
-}
-
-/**
- * Writer for a frame whose name is in the journal. Writes nothing and compares the frame with the
- * stored one.
- */
-export class ExistingObjectWriter extends BucketWriter implements FrameWriter {
-  readonly #stored: StoredFrameInfo;
-
-  constructor(
-    context: BucketContext,
-    sourceInfo: SourceInfo,
-    description: FrameDescription,
-    stored: StoredFrameInfo,
-  ) {
-    super(context, sourceInfo, description);
-    this.#stored = stored;
-  }
-
-  write(): void {}
-
-  finish(crc: number): Promise<Outcome> {
-    return this.compareStored(this.#stored, crc);
-  }
-
-  discard(): void {}
 }
 
 /** Writer for a frame that is uploaded. */
-export class BucketFrameWriter extends BucketWriter implements FrameWriter {
+export class BucketFrameWriter extends FrameObject implements FrameWriter {
   /** Version of the local index when the name had no row; -1 if it had one. */
   readonly #indexVersion: number;
   #bytes: Uint8Array<ArrayBuffer> | undefined;
@@ -265,20 +233,10 @@ export class BucketFrameWriter extends BucketWriter implements FrameWriter {
    * Records the frame in the session log after its upload. Resolves when its log object is written.
    */
   async #record(etag: string, crc: number, outcome: "stored" | "present"): Promise<Outcome> {
-    const { name, sequence: seq, size: bytes, captured, metadata } = this.description;
-    const log = this.context.sessionLog(this.sourceInfo);
-    const meta = metadata === "" ? null : metadata;
+    const facts = frameFacts(this.description, crc, this.context.now());
     const logSource = toLogSource(this.sourceInfo);
-    const received = this.context.now();
-    const added = log.add(
-      {
-        kind: "frame",
-        logSource,
-        ...{ name, seq, bytes, crc32: crc, captured, received, etag, meta },
-        is_key: keyColumn(this.description),
-      },
-      bytes,
-    );
+    const log = this.context.sessionLog(this.sourceInfo);
+    const added = log.add({ kind: "frame", logSource, etag, ...facts }, facts.bytes);
     this.#endUpload();
     await added;
     return outcome;

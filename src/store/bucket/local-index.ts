@@ -15,7 +15,7 @@ import { Journal } from "../journal/journal.ts";
 import type { LogEntry, DecodedEntry, LogSource } from "./log-format.ts";
 import { StoreLock } from "../lock.ts";
 import type { JournalListener } from "../store-contents.ts";
-import { type FrameRow, isMalformed, journalPath } from "../journal/schema.ts";
+import { type FrameRow, isMalformed, journalPath, rawShapeColumn } from "../journal/schema.ts";
 import { provedKey, type SessionOwner } from "../session-owner.ts";
 
 /** A row whose frame has other bytes in the local index. */
@@ -303,8 +303,7 @@ export function toFrameRow(session: string, entry: LogEntry & { kind: "frame" })
 /** Returns the fields of a source that the entries of a session log repeat. */
 export function toLogSource(sourceInfo: SourceInfo): LogSource {
   const { stream, source, raw } = sourceInfo;
-  const format = raw === undefined ? null : `${raw.width}x${raw.height}.${raw.format}`;
-  return { stream, source, ...provedKey(sourceInfo), format };
+  return { stream, source, ...provedKey(sourceInfo), format: rawShapeColumn(raw) };
 }
 
 /** @throws {FramesError} `not-stored` if the time exceeds 64 bits */

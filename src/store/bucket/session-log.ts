@@ -11,6 +11,7 @@ import {
   type LogEntry,
   isSameLogSource,
   type DecodedEntry,
+  type LogSource,
 } from "./log-format.ts";
 import type { LocalIndex } from "./local-index.ts";
 import type { S3 } from "./s3.ts";
@@ -124,6 +125,16 @@ export class SessionLog {
     this.#pendingBytes += bytes;
     this.#maybeFlush();
     return promise;
+  }
+
+  /**
+   * Accounts for numbers whose frames get no row but are not lost. Errors are ignored, because only
+   * the list of gaps depends on the entry.
+   *
+   * @param at nanoseconds since 1970
+   */
+  markAccounted(logSource: LogSource, first: number, last: number, at: bigint): void {
+    this.add({ kind: "account", logSource, first, last, at }).catch(() => {});
   }
 
   /** Writes the waiting entries if a limit is reached, else sets a timer. */

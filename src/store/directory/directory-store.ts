@@ -13,6 +13,7 @@ import type {
   FrameStore,
   FrameWriter,
   OfferedFrame,
+  Outcome,
   RunSlice,
   SourceStore,
   OfferStatus,
@@ -22,7 +23,9 @@ import { OpenFileLimit } from "../../common/open-file-limit.ts";
 import { openFileShares } from "../../common/open-files.ts";
 import { checkHiddenFolder, checkJournalNotLost } from "./open-checks.ts";
 import { CommitBatch } from "./commit-batch.ts";
-import { ExistingFileWriter } from "./existing-file-writer.ts";
+import { existingBytes, flushExisting, settleExisting } from "./existing-file.ts";
+import { ExistingFrameWriter } from "../existing-frame-writer.ts";
+import { compareOffers } from "../offers.ts";
 import { checkCopy, type CopyOf } from "./copied-stream.ts";
 import { entryAt, fileChecksum, readBuffer, isKeyFile } from "./file-check.ts";
 import { StoredChecksum } from "./stored-checksum.ts";
@@ -32,8 +35,14 @@ import type { DiskSpace, StoreContents } from "../store-contents.ts";
 import { DirectoryContents } from "./directory-contents.ts";
 import { StoreLock } from "../lock.ts";
 import { checkPathPart, sourceFolderPath } from "../name-rules.ts";
-import { isEarlierVersion, mayReplaceOthers, pendingStatuses } from "../conflict.ts";
-import { flushExisting, type FrameDestination, PartialFile } from "./partial-file.ts";
+import {
+  compareWithRow,
+  isRepeated,
+  mayWriteOver,
+  mismatchStatus,
+  type StoredFrameInfo,
+} from "../conflict.ts";
+import { type FrameDestination, PartialFile } from "./partial-file.ts";
 import { recover, type Recovery } from "./recovery.ts";
 import { FrameDeleter } from "./frame-deleter.ts";
 import { type RetentionLimit, Retention } from "./retention.ts";
@@ -41,7 +50,7 @@ import { NameIndex } from "./name-index.ts";
 import { diskSpace, FreeSpace } from "./free-space.ts";
 import { syncFolder } from "./fsync.ts";
 import { toStoreError, toWholeStoreError } from "./store-error.ts";
-import { journalPath, unknownSession } from "../journal/schema.ts";
+import { journalPath } from "../journal/schema.ts";
 import { provedKey } from "../session-owner.ts";
 
 /** Options of a store in a directory. */
@@ -407,38 +416,43 @@ class DirectorySourceStore implements SourceStore {
     this.#context.commitBatch.completeReplacements();
     checkPathPart(name, nameIndex.isPortable);
     const stored = nameIndex.journal.find(sourceInfo.stream, sourceInfo.source, name);
-    const isOwn = stored !== null && isEarlierVersion(stored, sourceInfo, description);
-    const { conflict, resendRemoved, isCopy } = sourceInfo;
-    const mayReplace = conflict === "replace" || resendRemoved === true || isCopy === true || isOwn;
-    if (stored !== null && !mayReplace) {
-      return new ExistingFileWriter(this.#destination, description, stored);
+    if (stored !== null && !mayWriteOver(stored, sourceInfo, description)) {
+      return new ExistingFrameWriter((crc) => this.#finishExisting(description, stored, crc));
     }
     nameIndex.checkFree(folder.storePathOf(name));
     this.#context.freeSpace.reserve(size);
-    const isReplacing = mayReplace && (stored !== null || conflict === "replace");
+    const mayReplace = stored !== null || sourceInfo.conflict === "replace";
     return new PartialFile(
       this.#destination,
       description,
       this.#context.nextPartialPath(),
-      isReplacing,
+      mayReplace,
     );
+  }
+
+  #finishExisting(description: FrameDescription, stored: StoredFrameInfo, crc: number): Outcome {
+    const destination = this.#destination;
+    try {
+      const bytes = existingBytes(destination, description, stored, crc, false);
+      return settleExisting(destination, description, stored, bytes);
+    } catch (error) {
+      const what = `Cannot compare with ${JSON.stringify(description.name)}`;
+      throw toStoreError(error, what, destination.root);
+    }
   }
 
   compare(offered: readonly OfferedFrame[]): OfferStatus[] {
     this.#context.commitBatch.completeReplacements();
     this.#readBudget = readBuffer.length;
-    const { root, nameIndex } = this.#destination;
+    const { root, sourceInfo, nameIndex } = this.#destination;
     try {
-      return nameIndex.journal.read(() => {
-        const statuses: OfferStatus[] = [];
-        for (const frame of offered) {
-          const status = this.#compareOrWant(frame);
-          if (status === undefined) break;
-          statuses.push(status);
-        }
-        this.#markAccounted(offered.slice(0, statuses.length), statuses);
-        return statuses;
-      });
+      return nameIndex.journal.read(() =>
+        compareOffers(
+          offered,
+          (frame) => this.#compare(frame),
+          (first, last) => nameIndex.markAccounted(sourceInfo, first, last),
+        ),
+      );
     } catch (error) {
       throw toWholeStoreError(error, `Cannot read the store ${root}`, root);
     }
@@ -460,39 +474,17 @@ class DirectorySourceStore implements SourceStore {
   }
 
   /** Returns undefined if a file has to be read first. */
-  #compareOrWant(frame: OfferedFrame): OfferStatus | undefined {
-    try {
-      return this.#compare(frame);
-    } catch (error) {
-      const storeError = this.#toError(error, frame.name);
-      // The sender sends the frame, and `begin` or its writer then refuses it with the reason.
-      if (storeError.wireCode >= 32) return "wanted";
-      throw storeError;
-    }
-  }
-
-  /** Accounts for offered frames that the sender will not send, so that they are no gaps. */
-  #markAccounted(offered: readonly OfferedFrame[], statuses: readonly OfferStatus[]): void {
-    const { sourceInfo, nameIndex } = this.#destination;
-    const isOpen = (index: number) => pendingStatuses.has(statuses[index]!);
-    for (let first = 0, last = 0; first < offered.length; first = last + 1) {
-      last = first;
-      if (isOpen(first)) continue;
-      const number = (index: number) => offered[index]!.sequence;
-      while (
-        last + 1 < offered.length &&
-        !isOpen(last + 1) &&
-        number(last + 1) === number(last) + 1
-      ) {
-        last++;
-      }
-      nameIndex.markAccounted(sourceInfo, number(first), number(last));
-    }
-  }
-
   #compare(offered: OfferedFrame): OfferStatus | undefined {
+    try {
+      return this.#compareStored(offered);
+    } catch (error) {
+      throw this.#toError(error, offered.name);
+    }
+  }
+
+  #compareStored(offered: OfferedFrame): OfferStatus | undefined {
     const { sourceInfo, folder, nameIndex } = this.#destination;
-    const { name, size, captured, crc32 } = offered;
+    const { name, size, captured } = offered;
     checkPathPart(name, nameIndex.isPortable);
     // The journal holds times of 64 bits, so no stored frame has this one.
     if (BigInt.asIntN(64, captured) !== captured) return "wanted";
@@ -504,17 +496,9 @@ class DirectorySourceStore implements SourceStore {
       captured,
     );
     if (stored === null) return this.#compareRemoved(offered) ?? this.#compareFile(offered, path);
-    // The sender has replaced this version since.
-    const isReplaced = stored.session === sourceInfo.session && stored.seq > offered.sequence;
-    if (sourceInfo.replacesOwn === true && isReplaced) return "stored";
-    const isReplacing = mayReplaceOthers(stored, sourceInfo);
-    const mayReplace = isReplacing || isEarlierVersion(stored, sourceInfo, offered);
-    const mismatch = mayReplace ? "wanted" : "conflict";
-    if (stored.bytes !== size) return mismatch;
-    // A row that was made from a file says what the file was then, not what had come.
-    const isUnchecked = stored.session === unknownSession;
-    if (crc32 === undefined && (stored.sameTime === 0 || isUnchecked)) return "needsChecksum";
-    if (crc32 !== undefined && stored.crc32 !== crc32) return mismatch;
+    const status = compareWithRow(stored, sourceInfo, offered);
+    if (status !== "same") return status;
+    const mismatch = mismatchStatus(stored, sourceInfo, offered);
     const kind = folder.entryKind(name);
     // A link or folder in place of the file counts as stored, unless the sender wants stored bytes
     // verified.
@@ -528,15 +512,15 @@ class DirectorySourceStore implements SourceStore {
         if (checksum === undefined) return undefined;
         if (checksum !== stored.crc32) return mismatch;
       }
-      flushExisting(this.#destination, path);
+      flushExisting(this.#destination, name);
       nameIndex.confirm(sourceInfo, offered, stored);
       return "stored";
     }
     // This session stored the frame, and the file was moved away since. Storing it again would undo
     // that.
-    const isOwn = stored.session === sourceInfo.session && stored.seq === offered.sequence;
+    const isOwn = isRepeated(stored, sourceInfo, offered);
     if (sourceInfo.resendRemoved === true && !isOwn) return "wanted";
-    flushExisting(this.#destination, path);
+    flushExisting(this.#destination, name);
     return "removed";
   }
 
@@ -576,7 +560,7 @@ class DirectorySourceStore implements SourceStore {
       folder.storePathOf(name),
       nameIndex.row(sourceInfo, { ...offered, metadata: "", isKey: isKeyFile(path) }, crc32),
     );
-    flushExisting(this.#destination, path);
+    flushExisting(this.#destination, name);
     return "stored";
   }
 

@@ -7,8 +7,8 @@ import type { FrameDescription, SourceInfo } from "../../frame.ts";
 import type { Journal } from "../journal/journal.ts";
 import { foldPath } from "../name-rules.ts";
 import type { StoredFrameInfo } from "../conflict.ts";
-import { type FrameRow, keyColumn, unknownSession } from "../journal/schema.ts";
-import { provedKey } from "../session-owner.ts";
+import { type FrameRow, frameFacts, rawShapeColumn } from "../journal/schema.ts";
+import { provedKey, unknownSession } from "../session-owner.ts";
 import { framePath } from "../paths.ts";
 
 export class NameIndex {
@@ -33,29 +33,16 @@ export class NameIndex {
     return BigInt(Math.round(this.#clock() * 1e3)) * 1000n;
   }
 
-  /** Returns whether the frame stored under this name has the same session and number. */
-  isOwn({ stream, source, session }: SourceInfo, { name, sequence, captured }: FrameDescription) {
-    const stored = this.journal.findOffered(stream, source, name, captured);
-    return stored?.session === session && stored.seq === sequence;
-  }
-
   /** Creates the row of a frame that arrives now. */
   row(sourceInfo: SourceInfo, frame: FrameDescription, crc32: number): FrameRow {
     const { stream, source, session, key, raw } = sourceInfo;
     return {
       stream,
       source,
-      name: frame.name,
       session,
-      seq: frame.sequence,
-      bytes: frame.size,
-      crc32,
-      captured: frame.captured,
-      received: this.now(),
       key: key ?? null,
-      meta: frame.metadata === "" ? null : frame.metadata,
-      format: raw === undefined ? null : `${raw.width}x${raw.height}.${raw.format}`,
-      is_key: keyColumn(frame),
+      format: rawShapeColumn(raw),
+      ...frameFacts(frame, crc32, this.now()),
     };
   }
 

@@ -14,46 +14,40 @@ import {
 import { basename } from "node:path";
 import type { OpenFileLimit, OpenFile } from "../../common/open-file-limit.ts";
 import { FramesError, isExhausted, systemCode } from "../../errors.ts";
-import type { FrameDescription, SourceInfo, FrameWriter, Outcome } from "../../frame.ts";
-import { entryAt, fileChecksum, isAbsent, isIntact, isReadableAnd } from "./file-check.ts";
-import type { StoreFolder } from "./store-folder.ts";
+import type { FrameDescription, FrameWriter, Outcome } from "../../frame.ts";
+import {
+  existingBytes,
+  type FileDestination,
+  flushExisting,
+  settleExisting,
+} from "./existing-file.ts";
+import { entryAt, fileChecksum, isReadableAnd } from "./file-check.ts";
 import {
   conflictError,
-  hasSameBytes,
   isEarlierVersion,
+  isRepeated,
   mayReplaceOthers,
-  movedAwayOutcome,
+  type StoredBytes,
   type StoredFrameInfo,
 } from "../conflict.ts";
 import type { Replacement } from "../journal/journal.ts";
-import type { NameIndex } from "./name-index.ts";
 import type { FrameRow } from "../journal/schema.ts";
 import { toStoreError, toWholeStoreError } from "./store-error.ts";
 
 /** Destination of the frames of one source. */
-export interface FrameDestination {
+export interface FrameDestination extends FileDestination {
   /** Path of the store. */
   readonly root: string;
-  readonly sourceInfo: SourceInfo;
-  readonly folder: StoreFolder;
-  readonly nameIndex: NameIndex;
   /** Limits the open files of all unfinished frames. */
   readonly openFiles: OpenFileLimit;
   readonly batch: FrameBatch;
 }
 
 /** What the next flush of the store commits. */
-export interface FrameBatch {
+type FrameBatch = FileDestination["batch"] & {
   /** Adds a complete frame, which gets its final name then. */
   add(file: PartialFile, crc: number): Promise<Outcome>;
-  /** Adds an existing file, which must be on the disk then. */
-  addExisting(folder: StoreFolder, path: string): void;
-}
-
-/** Adds an existing file with the same frame to the next flush, if that is to be durable. */
-export function flushExisting({ sourceInfo, batch, folder }: FrameDestination, path: string): void {
-  if (sourceInfo.durable === true) batch.addExisting(folder, path);
-}
+};
 
 /**
  * Result of placing a frame. It has its final name and needs a row, or must replace another frame,
@@ -215,24 +209,14 @@ export class PartialFile implements FrameWriter, OpenFile {
     const { folder, sourceInfo } = this.destination;
     const { name } = this.description;
     const path = folder.pathOf(name);
-    const mayDelete = sourceInfo.verifyStored === true;
-    const isSame = stored !== null && hasSameBytes(stored, this.description, crc);
-    const isMovedAway = isSame && isAbsent(path);
-    const isStored = isSame && (isMovedAway || !mayDelete || this.#isStoredIntact(path, stored));
-    if (stored !== null && !(this.#mayReplace && this.#shouldReplace(stored, isStored, path))) {
-      unlinkSync(this.path);
-      this.#markAccounted();
-      if (isMovedAway) {
-        const { nameIndex } = this.destination;
-        const isOwn = nameIndex.isOwn(sourceInfo, this.description);
-        nameIndex.confirm(sourceInfo, this.description, stored);
-        return { outcome: movedAwayOutcome(sourceInfo, isOwn, mayDelete), row: undefined };
+    if (stored !== null) {
+      const mayReplace = this.#mayReplace;
+      const bytes = existingBytes(this.destination, this.description, stored, crc, mayReplace);
+      if (!mayReplace || !this.#shouldReplace(stored, bytes)) {
+        unlinkSync(this.path);
+        const outcome = settleExisting(this.destination, this.description, stored, bytes);
+        return { outcome, row: undefined };
       }
-      if (isStored) {
-        flushExisting(this.destination, path);
-        this.destination.nameIndex.confirm(sourceInfo, this.description, stored);
-      }
-      return { outcome: isStored ? "present" : conflictError(), row: undefined };
     }
     if (stored === null && this.#wasRemovedBefore(crc)) {
       unlinkSync(this.path);
@@ -262,14 +246,8 @@ export class PartialFile implements FrameWriter, OpenFile {
       this.#markAccounted();
       return { outcome: conflictError(), row: undefined };
     }
-    flushExisting(this.destination, path);
+    flushExisting(this.destination, name);
     return { outcome: "present", row: this.#row(crc) };
-  }
-
-  /** Returns whether the stored file is whole. One that cannot be read is not, if it may be replaced. */
-  #isStoredIntact(path: string, stored: StoredFrameInfo): boolean {
-    const check = () => isIntact(path, stored);
-    return this.#mayReplace ? isReadableAnd(check) : check();
   }
 
   /** Returns whether retention removed the same frame. It counts as moved away (SPEC section 8). */
@@ -294,23 +272,19 @@ export class PartialFile implements FrameWriter, OpenFile {
   /**
    * Returns whether the frame replaces the stored one: other bytes under its name, or a file that
    * was moved away.
-   *
-   * @param isStored whether the stored frame has the same bytes
    */
-  #shouldReplace(stored: StoredFrameInfo, isStored: boolean, path: string): boolean {
-    const { sourceInfo, nameIndex } = this.destination;
-    if (!isStored) {
+  #shouldReplace(stored: StoredFrameInfo, bytes: StoredBytes): boolean {
+    const { sourceInfo } = this.destination;
+    if (bytes === "other") {
       return (
         mayReplaceOthers(stored, sourceInfo) ||
         sourceInfo.isCopy === true ||
         isEarlierVersion(stored, sourceInfo, this.description)
       );
     }
-    return (
-      sourceInfo.resendRemoved === true &&
-      isAbsent(path) &&
-      !nameIndex.isOwn(sourceInfo, this.description)
-    );
+    const { resendRemoved } = sourceInfo;
+    const isRemoved = bytes === "gone" && !isRepeated(stored, sourceInfo, this.description);
+    return resendRemoved === true && isRemoved;
   }
 
   /**

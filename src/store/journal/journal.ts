@@ -15,6 +15,7 @@ import {
   hasOtherKey,
   type SessionOwner,
   stolenSession,
+  unknownSession,
 } from "../session-owner.ts";
 import { type DeletionCandidate, DeletionLog } from "./deletion-log.ts";
 import {
@@ -26,7 +27,6 @@ import {
   readProperty,
   framePlaceholders,
   frameValues,
-  unknownSession,
   updateIdentityFile,
 } from "./schema.ts";
 import { ByteTotal } from "./byte-total.ts";

@@ -4,12 +4,9 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { lstatSync } from "node:fs";
 import { FramesError, systemCode, systemSentence } from "../../errors.ts";
-import type { FrameDescription } from "../../frame.ts";
+import type { FrameDescription, RawShape } from "../../frame.ts";
 import { readIdentityFile, writeIdentityFile } from "./identity-file.ts";
 import { rowChecks } from "./row-check.ts";
-
-/** Session of rows that were made from files, because their own rows could not be read. */
-export const unknownSession: string = "0".repeat(32);
 
 /** A row of `frames`. Times are nanoseconds since 1970. */
 export interface FrameRow {
@@ -28,6 +25,18 @@ export interface FrameRow {
   readonly format: string | null;
   /** For a picture of encoded video: 1 for a key frame, otherwise 0. */
   readonly is_key: number | null;
+}
+
+/** Returns the columns of a row that differ between the frames of a source. */
+export function frameFacts(frame: FrameDescription, crc32: number, received: bigint) {
+  const { name, sequence: seq, size: bytes, captured, metadata } = frame;
+  const meta = metadata === "" ? null : metadata;
+  return { name, seq, bytes, crc32, captured, received, meta, is_key: keyColumn(frame) };
+}
+
+/** Returns the value of the column `format`. */
+export function rawShapeColumn(raw: RawShape | undefined): string | null {
+  return raw === undefined ? null : `${raw.width}x${raw.height}.${raw.format}`;
 }
 
 /** Returns the value of the column `is_key`. */

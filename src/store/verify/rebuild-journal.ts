@@ -14,7 +14,8 @@ import {
 import type { SourceSession } from "../journal/accounted-ranges.ts";
 import { Journal } from "../journal/journal.ts";
 import { rowChecks, type UncheckedRow } from "../journal/row-check.ts";
-import { type FrameRow, journalPath, keyColumn, unknownSession } from "../journal/schema.ts";
+import { type FrameRow, journalPath, keyColumn } from "../journal/schema.ts";
+import { unknownSession } from "../session-owner.ts";
 import { StoreFolder } from "../directory/store-folder.ts";
 import { type FramePath, listFrameFiles } from "../paths.ts";
 import { isWholeFrame } from "./check-journal.ts";

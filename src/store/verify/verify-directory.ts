@@ -17,8 +17,8 @@ import {
   openReadOnly,
   prepareTables,
   readProperty,
-  unknownSession,
 } from "../journal/schema.ts";
+import { unknownSession } from "../session-owner.ts";
 import { forEachConcurrent } from "../../common/concurrency.ts";
 import { rowChecks, type UncheckedRow } from "../journal/row-check.ts";
 import { StoreFolder } from "../directory/store-folder.ts";

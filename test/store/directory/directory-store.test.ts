@@ -1,9 +1,10 @@
 // Covers: store/conflict.ts, store/directory/copied-stream.ts,
-//   store/directory/directory-contents.ts, store/directory/existing-file-writer.ts,
+//   store/directory/directory-contents.ts, store/directory/existing-file.ts,
 //   store/directory/file-check.ts, store/directory/frame-deleter.ts, store/directory/fsync.ts,
 //   store/directory/name-index.ts, store/directory/open-checks.ts,
 //   store/directory/partial-file.ts, store/directory/recovery.ts,
-//   store/directory/store-folder.ts, store/journal/source-list.ts, store/lock.ts, store/paths.ts
+//   store/directory/store-folder.ts, store/existing-frame-writer.ts,
+//   store/journal/source-list.ts, store/lock.ts, store/offers.ts, store/paths.ts
 
 import { Database } from "bun:sqlite";
 import { afterAll, describe, expect, spyOn, test } from "bun:test";
