@@ -3,12 +3,8 @@ import { parseBucketLocation, isBucketLocation } from "../store/bucket/location.
 import { errors, usageError } from "../errors.ts";
 import { monotonicNow } from "../common/clock.ts";
 import { noProgress } from "../protocol/progress.ts";
-import {
-  type Finding,
-  type Verification,
-  verify,
-  type VerifyOptions,
-} from "../store/verify/verify-directory.ts";
+import type { Finding, Verification, VerifyOptions } from "../store/verify/store-verifier.ts";
+import { verify } from "../store/verify/verify-directory.ts";
 import { verifyBucket } from "../store/verify/verify-bucket.ts";
 import type { Arguments } from "./args/arguments.ts";
 import { ProgressDisplay } from "./output/progress.ts";

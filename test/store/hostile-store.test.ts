@@ -34,7 +34,8 @@ import { type FrameRecord, JournalReader } from "../../src/store/journal/journal
 import { journalPath } from "../../src/store/journal/schema.ts";
 import { listSources } from "../../src/store/journal/source-list.ts";
 import { SourceTotals } from "../../src/store/journal/source-totals.ts";
-import { type Finding, verify } from "../../src/store/verify/verify-directory.ts";
+import type { Finding } from "../../src/store/verify/store-verifier.ts";
+import { verify } from "../../src/store/verify/verify-directory.ts";
 import { temporaryFolder } from "../helper/program.ts";
 import { refusal } from "../helper/refusal.ts";
 import { session, storeFrame } from "./contract.ts";

@@ -1,6 +1,6 @@
 // Retention: which frames are deleted, what is deleted with them, and what is remembered.
 //
-// Covers: store/verify/verify-directory.ts
+// Covers: store/verify/store-verifier.ts, store/verify/verify-directory.ts
 
 import { Database } from "bun:sqlite";
 import { describe, expect, spyOn, test } from "bun:test";

@@ -29,7 +29,8 @@ import {
 } from "../../../src/store/journal/row-check.ts";
 import { journalPath } from "../../../src/store/journal/schema.ts";
 import { framePath } from "../../../src/store/paths.ts";
-import { verify, type Verification } from "../../../src/store/verify/verify-directory.ts";
+import type { Verification } from "../../../src/store/verify/store-verifier.ts";
+import { verify } from "../../../src/store/verify/verify-directory.ts";
 import { temporaryFolder } from "../../helper/program.ts";
 import { session } from "../contract.ts";
 import { now, openStore, otherSession } from "../fixture.ts";

@@ -16,7 +16,8 @@ import type { DirectoryStore } from "../../../src/store/directory/directory-stor
 import { StreamCopy } from "../../../src/store/directory/stream-copy.ts";
 import { journalPath } from "../../../src/store/journal/schema.ts";
 import { isJournalReadable } from "../../../src/store/verify/check-journal.ts";
-import { type Finding, verify } from "../../../src/store/verify/verify-directory.ts";
+import type { Finding } from "../../../src/store/verify/store-verifier.ts";
+import { verify } from "../../../src/store/verify/verify-directory.ts";
 import { temporaryFolder } from "../../helper/program.ts";
 import { SystemFaults } from "../../helper/system-faults.ts";
 import { bytesOf, describeFrame, outcomeCode, session, storeFrame } from "../contract.ts";
