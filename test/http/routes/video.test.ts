@@ -232,7 +232,8 @@ describe("?gop=1", () => {
       for (const view of views) {
         for await (const { headers, body } of { [Symbol.asyncIterator]: () => view }) {
           expect((await new Bun.Image(body).metadata()).width).toBe(160);
-          if (headers.get("X-Sequence") === String(3 * groupLength)) break;
+          // On a busy machine ffmpeg gets no more than the key frames of the groups that follow.
+          if (Number(headers.get("X-Sequence")) > groupLength) break;
         }
       }
       await camera.end();
