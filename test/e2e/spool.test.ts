@@ -335,6 +335,11 @@ describe("Full spool", () => {
     using camera = new Camera(args);
     await camera.shoot(50, 1000);
     await until("the newest", () => spool.numbers().at(-1) === 50);
+    // The file comes before the row without which it does not count.
+    await until("its row", () => {
+      camera.signal("SIGUSR1");
+      return reports(camera).at(-1)?.["captured"] === 50;
+    });
     camera.signal("SIGKILL");
     await camera.child.exited;
     await place.start();

@@ -281,8 +281,9 @@ export class LiveSource implements FrameSource {
   }
 
   #dropSpooled(spool: SourceSpool, frame: Frame): void {
-    spool.delete(frame.sequence);
+    // A process that is killed in between leaves the frame, and the next one deletes it.
     this.#drop(frame);
+    spool.delete(frame.sequence);
   }
 
   /**

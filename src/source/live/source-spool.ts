@@ -88,9 +88,18 @@ export class SourceSpool {
     this.#folder = folder;
     this.#source = source;
     checkOwn(spool.directory, folder);
-    if (!spool.isNew) this.#use("read", () => {});
+    if (!spool.isNew) this.#deleteLost();
     this.#try(() => this.#use("written", () => this.#createFolder()));
     this.deleteSettled();
+  }
+
+  /**
+   * Deletes frames whose loss an earlier process has recorded, and which it was killed before deleting.
+   * They would be both reported as lost and stored.
+   */
+  #deleteLost(): void {
+    const lost = this.#use("read", (statements) => statements.lost.all(this.#source));
+    for (const { seq } of lost) this.delete(Number(seq));
   }
 
   /**

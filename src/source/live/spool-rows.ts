@@ -100,6 +100,10 @@ export function prepareSpoolStatements(database: Database) {
     losses: database.query<SpooledLossRow, [string]>(
       "SELECT first, last, what, reason FROM losses WHERE source = ? ORDER BY first",
     ),
+    lost: database.query<{ seq: bigint }, [string]>(
+      `SELECT seq FROM frames WHERE source = ?1 AND EXISTS
+        (SELECT 1 FROM losses WHERE source = ?1 AND frames.seq BETWEEN first AND last)`,
+    ),
     frames: database.query<{ frames: bigint }, [string]>(
       "SELECT count(*) AS frames FROM frames WHERE source = ?",
     ),

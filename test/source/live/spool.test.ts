@@ -3,7 +3,7 @@
 // Covers: source/live/source-spool.ts, source/live/spooled-frame.ts
 
 import { Database } from "bun:sqlite";
-import { describe, expect, test } from "bun:test";
+import { describe, expect, spyOn, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -12,7 +12,7 @@ import type { Frame } from "../../../src/frame.ts";
 import type { CapturedFrame } from "../../../src/source/live/iterable-source.ts";
 import { LiveSource } from "../../../src/source/live/live-source.ts";
 import type { QueuePolicy } from "../../../src/source/per-source.ts";
-import type { SourceSpool } from "../../../src/source/live/source-spool.ts";
+import { SourceSpool } from "../../../src/source/live/source-spool.ts";
 import { Spool, type SpooledSession } from "../../../src/source/live/spool.ts";
 import { Room } from "../../chaos/room.ts";
 import { temporaryFolder } from "../../helper/program.ts";
@@ -206,6 +206,21 @@ describe("Spool", () => {
     for (const sequence of [1, 2, 3]) source.delete(sequence);
     expect(readdirSync(join(path, "visible"))).toEqual([]);
     spool.close();
+  });
+
+  test("a spool deletes a frame whose loss was recorded by a process that was killed before deleting it", () => {
+    const path = temporaryFolder();
+    const spool = open(path);
+    const source = spool.sourceSpool("visible");
+    for (const sequence of [1, 2, 3, 4]) source.put(frame(sequence));
+    const error = new FramesError("dropped");
+    source.recordLoss({ first: 2, last: 3, what: "2", error });
+    const next = reopen(spool, path);
+    const left = next.sourceSpool("visible");
+    expect([left.length, given(left)]).toEqual([2, [1, 4]]);
+    expect(readdirSync(join(path, "visible")).sort()).toEqual(["1", "4"]);
+    expect(left.losses()).toEqual([{ first: 2, last: 3, what: "2", error }]);
+    next.close();
   });
 
   test("a spool refuses to return bytes that were changed or removed on the disk", () => {
@@ -426,6 +441,26 @@ describe("a live source with a spool", () => {
     const found = ready(one.source);
     expect(found[0]).toBe("dropped 1-15");
     expect(found.slice(1)).toEqual(one.numbers().map(String));
+  });
+
+  test("a live source records the loss of a spooled frame before it deletes the frame", async () => {
+    using one = camera({ latest: 1 }, 100);
+    await one.shoot(10);
+    const calls: string[] = [];
+    const { prototype } = SourceSpool;
+    const recorded = spyOn(prototype, "recordLoss").mockImplementation(() => {
+      calls.push("recordLoss");
+    });
+    const { delete: realDelete } = prototype;
+    const deleted = spyOn(prototype, "delete").mockImplementation(function (
+      this: SourceSpool,
+      sequence,
+    ) {
+      calls.push("delete");
+      realDelete.call(this, sequence);
+    });
+    await one.shoot(1).finally(() => [recorded, deleted].forEach((spy) => spy.mockRestore()));
+    expect(calls).toEqual(["recordLoss", "delete"]);
   });
 
   test("a live source drops a frame larger than the whole spool, and keeps the others", async () => {
