@@ -1,7 +1,7 @@
 // A camera that writes H.264 into a pipe of `frames send - --raw h264 --spool DIR`. What is stored
 // must be decoded without a warning, whatever was dropped.
 
-import { appendFileSync, readFileSync, rmSync } from "node:fs";
+import { appendFileSync, existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 
 import { peerMissing } from "../helper/program.ts";
@@ -19,7 +19,7 @@ const fillerHead = Buffer.from([0, 0, 0, 1, 12]);
 const fillerEnd = Buffer.from([0x80]);
 
 /** Column of the journal for pictures of encoded video. */
-type PictureRow = FrameRow & { readonly is_key: bigint | null };
+type PictureRow = FrameRow & { readonly id: bigint; readonly is_key: bigint | null };
 
 export class PipedVideo extends PipedFrames {
   override readonly stream = "video";
@@ -50,11 +50,17 @@ export class PipedVideo extends PipedFrames {
     return Buffer.concat([picture, fillerHead, filler, fillerEnd]);
   }
 
-  /** Notes of each picture where it is stored, and whether it is a key frame. */
+  /** Checks at its first sight that a picture follows the one before it, or is a key frame. */
   override frameAt(key: string, path: string): ChaosFrame | undefined {
     const frame = super.frameAt(key, path);
     if (frame === undefined || this.#stored.has(frame.name)) return frame;
     const isKey = readFileSync(path).includes(Buffer.from(keyFrame, "hex"));
+    const before = path.replace(/\d+(?=\.h264$)/, (number) =>
+      `${Number(number) - 1}`.padStart(number.length, "0"),
+    );
+    if (!isKey && !existsSync(before)) {
+      throw new Error(`${path} cannot be decoded: the picture before it is missing`);
+    }
     this.#stored.set(frame.name, { path, isKey });
     return frame;
   }
@@ -66,11 +72,11 @@ export class PipedVideo extends PipedFrames {
     const file = join(this.place, "video.h264");
     rmSync(file, { force: true });
     let previous: PictureRow | undefined;
-    // After a crash a server records files that it has already later than the pictures behind them.
-    for (const row of rows.toSorted((a, b) => (a.name < b.name ? -1 : 1))) {
+    for (const row of rows.toSorted((a, b) => Number(a.id - b.id))) {
       const { path, isKey } = this.#stored.get(row.name)!;
       const step = row.session === previous?.session ? row.seq - previous.seq : undefined;
       if (row.is_key !== (isKey ? 1n : 0n)) wrong.push(`${row.name} has is_key ${row.is_key}`);
+      if (step !== undefined && step < 1n) wrong.push(`${row.name} came after a later picture`);
       if (!isKey && step !== 1n) wrong.push(`${row.name} follows a gap`);
       appendFileSync(file, readFileSync(path));
       previous = row;

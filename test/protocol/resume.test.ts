@@ -503,6 +503,27 @@ describe("stored frames after a reconnection", () => {
   });
 });
 
+describe("pictures of encoded video after a reconnection", () => {
+  test("a camera's pictures are sent again before new ones, in their order, after a cut at any byte", async () => {
+    const make = () => {
+      const frames = [1, 2, 3, 4, 5, 6, 7, 8].map(
+        (sequence) => new MemoryFrame(sequence, 10, { isKey: sequence % 4 === 1 }),
+      );
+      return { sources: [new MemorySource("a", frames)], delay: 5, grants: grant({ frames: 4 }) };
+    };
+    let repeated = 0;
+    for (const cut of await everyCut(make)) {
+      await at([cut], async () => {
+        const { links, store } = await deliverOver(make(), [cut]);
+        const numbers = store.frames.map(({ description }) => description.sequence);
+        expect(numbers).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+        repeated += links.at(-1)!.receiver.counts.present;
+      });
+    }
+    expect(repeated).toBeGreaterThan(0);
+  });
+});
+
 describe("frames with metadata after a reconnection", () => {
   for (const resumes of [false, true]) {
     test(`a frame with metadata but no receipt is sent again instead of offered (${resumes ? "folder" : "camera"})`, async () => {

@@ -130,7 +130,9 @@ export class Scheduler {
       if ("error" in item) this.#reportLoss(source, item);
       else if (this.#offers === undefined) source.wanted.push(frame);
       // OFFER does not carry metadata, so a stored frame with other metadata would count as equal.
-      else if (frame.metadata !== "") this.#offers.addWanted(source, frame);
+      // A picture of encoded video that is sent after its ANSWER would come behind newer ones.
+      else if (frame.metadata !== "" || frame.isKey !== undefined)
+        this.#offers.addWanted(source, frame);
       else source.candidates.push(candidate);
     }
   }
