@@ -209,8 +209,9 @@ export class OutgoingSource {
         this.#isAwaiting = false;
         if (item === undefined) this.#isEnded = true;
         else if (!this.#isEnded) this.#arrived = item;
-        if (this.#onReady === undefined) this.#keepArrived();
-        else this.#onReady();
+        if (this.#onReady !== undefined) return this.#onReady();
+        this.#keepArrived();
+        this.#returnToInput();
       },
       (error: unknown) => {
         this.#isAwaiting = false;
@@ -329,6 +330,11 @@ export class OutgoingSource {
     this.frame = undefined;
     for (const frame of this.wanted) this.requeue(frame, undefined, false);
     this.wanted = [];
+    this.#returnToInput();
+  }
+
+  /** Sorts the candidates, and lets the source take back those that it can keep. */
+  #returnToInput(): void {
     this.candidates.sort((a, b) => a.frame.sequence - b.frame.sequence);
     if (this.input.onDisconnected === undefined) return;
     const unsettled = this.candidates.map(({ frame }) => originalOf(frame));

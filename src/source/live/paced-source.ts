@@ -67,6 +67,8 @@ export class PacedSource implements FrameSource {
   readonly #pacer: Pacer;
   readonly #now: () => number;
   #cancelWait = () => {};
+  /** The frame that waits to be released. */
+  #held: Frame | undefined;
   #hasStopped = false;
 
   /** @param now returns milliseconds of the clock that `pacer` uses */
@@ -81,7 +83,7 @@ export class PacedSource implements FrameSource {
     if (source.startCapture !== undefined) this.startCapture = () => source.startCapture!();
     if (source.onConnected !== undefined) this.onConnected = () => source.onConnected!();
     if (source.onDisconnected !== undefined) {
-      this.onDisconnected = (frames) => source.onDisconnected!(frames);
+      this.onDisconnected = (frames) => this.#onDisconnected(frames);
     }
     if (source.onSettled !== undefined) this.onSettled = (frame) => source.onSettled!(frame);
     if (source.remove !== undefined) {
@@ -108,12 +110,25 @@ export class PacedSource implements FrameSource {
   }
 
   async next(): Promise<Frame | Loss | undefined> {
-    await this.#waitUntil(this.#pacer.requestAt());
-    const item = await this.#source.next(false);
-    if (item !== undefined && !("error" in item)) {
+    for (;;) {
+      await this.#waitUntil(this.#pacer.requestAt());
+      const item = await this.#source.next(false);
+      if (item === undefined || "error" in item) return item;
+      this.#held = item;
       await this.#waitUntil(this.#pacer.releaseAt(item, this.#now()));
+      // Otherwise the source has taken it back, and returns it again.
+      const isHeld = this.#held === item;
+      this.#held = undefined;
+      if (isHeld) return item;
     }
-    return item;
+  }
+
+  #onDisconnected(frames: readonly Frame[]): readonly Frame[] {
+    const held = this.#held;
+    if (held === undefined) return this.#source.onDisconnected!(frames);
+    const kept = this.#source.onDisconnected!([...frames, held]);
+    if (!kept.includes(held)) this.#held = undefined;
+    return kept.filter((frame) => frame !== held);
   }
 
   /** Waits until `time`, or until the source stops. Frames captured before the stop go at once. */

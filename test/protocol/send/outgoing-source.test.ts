@@ -1,7 +1,7 @@
 // What a source gives when it is asked for its next frame.
 
 import { expect, test } from "bun:test";
-import type { Frame, Loss } from "../../../src/frame.ts";
+import type { Frame, FrameSource, Loss } from "../../../src/frame.ts";
 import { OutgoingSource } from "../../../src/protocol/send/outgoing-source.ts";
 import { lossOf, MemoryFrame, MemorySource } from "../memory.ts";
 
@@ -63,6 +63,29 @@ for (const when of ["before", "after"]) {
     expect(source.candidates).toMatchObject([{ frame: { sequence: 1 }, wasSent: false }]);
     expect(source.unreportedLosses).toMatchObject([{ first: 2 }]);
     expect(source.next(10, false)).toBe("end");
+  });
+}
+
+for (const when of ["before", "after"]) {
+  test(`a source takes back an item that has come ${when} the connection broke`, async () => {
+    const late = new MemoryFrame(2, 10);
+    const { promise, resolve } = Promise.withResolvers<Frame>();
+    const input: FrameSource = new MemorySource("a", [new MemoryFrame(1, 10), promise]);
+    const takenBack = new Set<Frame>();
+    input.onDisconnected = (frames) => {
+      for (const frame of frames) takenBack.add(frame);
+      return [];
+    };
+    const source = new OutgoingSource(1, input);
+    source.connect(() => {});
+    source.requeue(source.next(10, false) as Frame, undefined, true);
+    source.next(10, false);
+    if (when === "after") source.disconnect();
+    resolve(late);
+    await turn();
+    if (when === "before") source.disconnect();
+    expect([...takenBack].map(({ sequence }) => sequence)).toEqual([1, 2]);
+    expect(source.candidates).toEqual([]);
   });
 }
 

@@ -399,3 +399,35 @@ describe("PacedSource", () => {
     expect(taken.isOver).toBe(true);
   });
 });
+
+for (const isTakenBack of [true, false]) {
+  const what = isTakenBack ? "returned again once it was" : "released if it was not";
+  test(`a frame that waits while the connection breaks is ${what} taken back`, async () => {
+    const held = frame(2, 1000);
+    const given = new Given([frame(1), held]);
+    const calls: number[][] = [];
+    const source: FrameSource = Object.assign(given, {
+      onDisconnected(lost: readonly Frame[]) {
+        calls.push(lost.map(({ sequence }) => sequence));
+        return isTakenBack ? [] : lost;
+      },
+    });
+    const pacedSource = paced(source, new ReplayPacer());
+    const taken = take(pacedSource);
+    await settle();
+    expect(taken.came).toEqual([[1, 0]]);
+    expect(pacedSource.onDisconnected!([frame(1)]).map(({ sequence }) => sequence)).toEqual(
+      isTakenBack ? [] : [1],
+    );
+    expect(calls).toEqual([[1, 2]]);
+    await pass(1000);
+    expect(taken.came).toEqual(
+      isTakenBack
+        ? [[1, 0]]
+        : [
+            [1, 0],
+            [2, 1000],
+          ],
+    );
+  });
+}
