@@ -362,15 +362,24 @@ export class LiveSource implements FrameSource {
   #dequeue(): Frame | Loss | undefined {
     const loss = this.#losses.shift();
     if (loss !== undefined) return loss;
-    // Live frames go before spooled ones, which are late already. Pictures of encoded video keep
-    // their order, without which no decoder can use them.
-    const isVideo = this.#queue[0]?.isKey !== undefined;
-    const frame =
-      (isVideo ? this.#spool?.next() : undefined) ?? this.#shift() ?? this.#spool?.next();
+    const frame = this.#dequeueFrame();
     if (this.#spool?.readError !== undefined && !this.#hasEnded) this.#retrySpoolLater();
     this.#onDrain();
     // Pictures that cannot be decoded were dropped just now.
     return frame ?? this.#losses.shift();
+  }
+
+  /**
+   * Live frames go before spooled ones, which are late already. Pictures of encoded video keep their
+   * order, without which no decoder can use them.
+   */
+  #dequeueFrame(): Frame | undefined {
+    if (this.#queue[0]?.isKey === undefined) return this.#shift() ?? this.#spool?.next();
+    const spooled = this.#spool?.next();
+    if (spooled !== undefined) return spooled;
+    // Pictures wait for earlier ones in the spool that cannot be read now.
+    const mustWait = this.#spool?.readError !== undefined && !this.#hasEnded;
+    return mustWait ? undefined : this.#shift();
   }
 
   next(): Frame | Loss | Promise<Frame | Loss | undefined> {

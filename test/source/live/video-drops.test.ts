@@ -289,6 +289,22 @@ describe("a spool of encoded video", () => {
     expect((await camera.take()).map(Number)).toEqual([3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]);
   });
 
+  test("pictures wait for earlier ones in the spool that cannot be read now", async () => {
+    using faults = new SystemFaults();
+    await using camera = new Camera({ latest: 5 }, "h264", 1e6);
+    await camera.captures("KddKdd");
+    camera.source.onConnected();
+    expect(await camera.take(2)).toEqual(["1", "2"]);
+    faults.decide = (call) => (call === "statement.get" ? "SQLITE_FULL" : undefined);
+    await faults.within(async () => {
+      await camera.captures("dd");
+      expect(await camera.take()).toEqual([]);
+    });
+    faults.decide = undefined;
+    await camera.captures("d");
+    expect((await camera.take()).map(Number)).toEqual([3, 4, 5, 6, 7, 8, 9]);
+  });
+
   test("pictures of an earlier process keep whether they are key frames, unless an earlier version wrote them", async () => {
     const folder = temporaryFolder();
     const inFolder = () => new Camera({ latest: 5 }, "h264", 1e6, folder);
