@@ -19,6 +19,10 @@ export interface OpenStore {
   frames(): Map<string, Uint8Array> | Promise<Map<string, Uint8Array>>;
   /** Returns all losses reported and flushed. */
   losses(): RecordedLoss[] | Promise<RecordedLoss[]>;
+  /** Returns the numbers of all frames in the order of their rows. */
+  numbers(): number[];
+  /** Puts the bytes of a frame in place without a row, as a process that was killed leaves them. */
+  place(path: string, bytes: Uint8Array): void | Promise<void>;
   /** Closes the store and opens it again. */
   reopen(): OpenStore | Promise<OpenStore>;
   close(): void | Promise<void>;
@@ -186,6 +190,29 @@ export function storeContract(
       expect((await frames()).get("run7/visible/pieces")).toEqual(bytes);
       expect((await frames()).get("run7/visible/single bytes")).toEqual(small);
     });
+
+    holds(
+      "frames of a source are recorded in the order of their arrival, whatever is in place",
+      async (opened) => {
+        const { store, numbers, place } = opened;
+        // The first one takes long, and three have no row.
+        const bytes = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10].map((sequence) =>
+          bytesOf(sequence % 4 === 1 ? 5_000_000 : 100, sequence),
+        );
+        for (const number of [3, 4, 5])
+          await place(`run7/visible/${number}.h264`, bytes[number - 1]!);
+        const source = openSource(store, "run7", "visible");
+        const outcomes = bytes.map((frame, index) =>
+          storeFrame(source, `${index + 1}.h264`, frame, { sequence: index + 1 }),
+        );
+        const expected = bytes.map((_, index) =>
+          [2, 3, 4].includes(index) ? "present" : "stored",
+        );
+        expect(await Promise.all(outcomes)).toEqual(expected);
+        await store.flush();
+        expect(numbers()).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+      },
+    );
 
     holds("empty pieces of a frame do not change it", async ({ store, frames }) => {
       const writer = openSource(store, "run7", "visible").begin(describeFrame("a", 2));

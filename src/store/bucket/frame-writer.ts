@@ -18,6 +18,7 @@ import {
 import type { S3, UploadResult, UploadOptions } from "./s3.ts";
 import { frameFacts } from "../journal/schema.ts";
 import { framePath } from "../paths.ts";
+import type { UploadPlace } from "./upload-order.ts";
 import { StreamUpload, type UploadPool } from "./upload-pool.ts";
 
 /** Parts of the store that the writers of all frames share. */
@@ -118,6 +119,8 @@ export class BucketFrameWriter extends FrameObject implements FrameWriter {
   #stream: StreamUpload | undefined;
   /** Session log in which this upload is announced. */
   #log: SessionLog | undefined;
+  /** Place among the uploads of its source. */
+  #place: UploadPlace | undefined;
   /** Lets the next frame of the same path start. */
   #releasePath: (() => void) | undefined;
 
@@ -192,13 +195,19 @@ export class BucketFrameWriter extends FrameObject implements FrameWriter {
 
   async finish(crc: number): Promise<Outcome> {
     this.#releaseReservation();
+    const { stream, source } = this.sourceInfo;
     this.#log = this.context.sessionLog(this.sourceInfo);
     this.#log.beginUpload();
+    this.#place = this.#log.uploadOrder.join(framePath(stream, source, ""));
     try {
       return await (this.#stream === undefined
         ? this.#store(crc)
         : this.#finishStream(this.#stream, crc));
+    } catch (error) {
+      this.#place.fail(error);
+      throw error;
     } finally {
+      this.#place.leave();
       this.#endUpload();
       this.#releasePath?.();
     }
@@ -230,13 +239,15 @@ export class BucketFrameWriter extends FrameObject implements FrameWriter {
   }
 
   /**
-   * Records the frame in the session log after its upload. Resolves when its log object is written.
+   * Records the frame in the session log after its upload, behind the earlier frames of its source.
+   * Resolves when its log object is written.
    */
   async #record(etag: string, crc: number, outcome: "stored" | "present"): Promise<Outcome> {
+    await this.#place!.turn;
     const facts = frameFacts(this.description, crc, this.context.now());
     const logSource = toLogSource(this.sourceInfo);
-    const log = this.context.sessionLog(this.sourceInfo);
-    const added = log.add({ kind: "frame", logSource, etag, ...facts }, facts.bytes);
+    const added = this.#log!.add({ kind: "frame", logSource, etag, ...facts }, facts.bytes);
+    this.#place!.leave();
     this.#endUpload();
     await added;
     return outcome;

@@ -3,7 +3,7 @@
  * Each is created only if it does not exist. Creating the next object acquires the session. If it
  * already exists, another node has taken over.
  */
-import { type ErrorName, FramesError } from "../../errors.ts";
+import { asFramesError, FramesError } from "../../errors.ts";
 import { logObjectPath, type LogSync, maxLogObjectBytes } from "./log-sync.ts";
 import {
   decodeEntries,
@@ -15,6 +15,7 @@ import {
 } from "./log-format.ts";
 import type { LocalIndex } from "./local-index.ts";
 import type { S3 } from "./s3.ts";
+import { UploadOrder } from "./upload-order.ts";
 import { checkSessionOwner, type SessionOwner } from "../session-owner.ts";
 
 /** When a log object is written: after a time, or at a size. */
@@ -44,9 +45,6 @@ interface PendingEntry {
   reject(error: unknown): void;
 }
 
-/** Errors after which this process must not use the session log any more. */
-const fatalErrors: ReadonlySet<ErrorName> = new Set(["superseded", "stolen-session"]);
-
 /** Attempts to acquire a session while other nodes add log objects to it. */
 const maxTakeoverAttempts = 100;
 
@@ -54,6 +52,7 @@ export class SessionLog {
   readonly session: string;
   /** Key of the sender that the entries come from. */
   readonly sender: SessionOwner;
+  readonly uploadOrder: UploadOrder = new UploadOrder();
   readonly #context: SessionLogContext;
   #pending: PendingEntry[] = [];
   #pendingBytes = 0;
@@ -75,14 +74,14 @@ export class SessionLog {
     this.#context = context;
   }
 
-  /** Whether this node has lost the session. The log then rejects all entries. */
+  /** Whether entries could not be written. The log then rejects all later ones. */
   get hasFailed(): boolean {
     return this.#failure !== undefined;
   }
 
-  /** Milliseconds since the last entry. 0 while entries wait. */
+  /** Milliseconds since the last entry. 0 while entries wait or uploads are in progress. */
   get idleMs(): number {
-    if (this.#pending.length > 0 || this.#writing !== undefined) return 0;
+    if (this.#pending.length + this.#uploadCount > 0 || this.#writing !== undefined) return 0;
     return performance.now() - this.#lastAddedAt;
   }
 
@@ -176,13 +175,15 @@ export class SessionLog {
     return this.#writing;
   }
 
+  /**
+   * Rejects the entries that could not be written, and those behind them. Their senders send the
+   * frames again, in their order.
+   */
   #fail(error: unknown, batch: readonly PendingEntry[]): void {
-    if (error instanceof FramesError && fatalErrors.has(error.code)) {
-      this.#failure = error;
-      batch = [...batch, ...this.#pending];
-      this.#pending = [];
-    }
-    for (const { reject } of batch) reject(error);
+    this.#failure = asFramesError(error, "store");
+    const rejected = [...batch, ...this.#pending];
+    this.#pending = [];
+    for (const { reject } of rejected) reject(error);
   }
 
   async #append(entries: readonly LogEntry[]): Promise<void> {

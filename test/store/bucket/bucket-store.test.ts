@@ -2,7 +2,7 @@
 //   store/bucket/bucket-snapshot.ts, store/bucket/compactor.ts, store/bucket/frame-writer.ts,
 //   store/bucket/local-index.ts, store/bucket/log-sync.ts,
 //   store/bucket/marker.ts, store/bucket/s3.ts, store/bucket/session-log.ts,
-//   store/bucket/upload-pool.ts, store/journal/journal-reader.ts
+//   store/bucket/upload-order.ts, store/bucket/upload-pool.ts, store/journal/journal-reader.ts
 
 import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
@@ -95,6 +95,11 @@ function namesIn(store: BucketStore): string[] {
   );
 }
 
+/** Returns the numbers of all frames in the order of their rows. */
+function numbersIn(store: BucketStore): number[] {
+  return rows<{ seq: number }>(store, "SELECT seq FROM frames ORDER BY id").map(({ seq }) => seq);
+}
+
 async function opened(prefix: string): Promise<OpenStore> {
   const store = await openBucket(prefix);
   const columns = "stream, source, session, first, last, reason";
@@ -103,6 +108,8 @@ async function opened(prefix: string): Promise<OpenStore> {
     frames: () => framesIn(prefix),
     losses: () =>
       rows<RecordedLoss>(store, `SELECT ${columns} FROM losses ORDER BY session, rowid`),
+    numbers: () => numbersIn(store),
+    place: async (path, bytes) => void (await bucket.write(`${prefix}/${path}`, bytes)),
     async reopen() {
       await store.close();
       return opened(prefix);
@@ -347,6 +354,72 @@ describe("failing connection to the S3 server", () => {
     expect(proxy.lost).toBe(1);
   });
 
+  /** Puts frames 1 to 5 of 100 bytes each. Returns their outcomes, with the codes of errors. */
+  const putFive = (store: BucketStore, first = 1): Promise<string[]> => {
+    const source = openVisible(store);
+    const sequences = [1, 2, 3, 4, 5].filter((sequence) => sequence >= first);
+    return Promise.all(
+      sequences.map((sequence) => {
+        return codeOf(put(source, `${sequence}.png`, bytesOf(100, sequence), { sequence }));
+      }),
+    );
+  };
+  const isUploadOf2 = (request: Request) =>
+    request.method === "PUT" && request.url.includes("2.png");
+
+  holds(
+    "a frame whose upload takes long is recorded before those behind it",
+    async (prefix, open) => {
+      const store = await open(prefix, { endpoint: proxy.endpoint });
+      proxy.answer(isUploadOf2, 1, async () => {
+        await until("the other uploads", async () => (await framesIn(prefix)).size === 5);
+        return new Response("<Error><Code>SlowDown</Code></Error>", { status: 503 });
+      });
+      // Frames of another source do not wait for it.
+      const others = openVisible(store, { source: "thermal" });
+      const outcomes = putFive(store);
+      expect(await stored(others, "1.png")).toBe("stored");
+      expect(numbersIn(store)).toHaveLength(2);
+      expect(await outcomes).toEqual(Array(5).fill("stored"));
+      const order = rows<{ seq: number }>(
+        store,
+        "SELECT seq FROM frames WHERE source = 'visible' ORDER BY id",
+      );
+      expect(order.map(({ seq }) => seq)).toEqual([1, 2, 3, 4, 5]);
+    },
+  );
+
+  holds(
+    "frames behind one that cannot be stored are not recorded before it is sent again",
+    async (prefix, open) => {
+      const timeouts = { requestMs: 500, retryMs: 300 };
+      const store = await open(prefix, { endpoint: proxy.endpoint, timeouts });
+      const refuse = () =>
+        new Response("<Error><Code>QuotaExceeded</Code></Error>", { status: 403 });
+      proxy.answer(isUploadOf2, 1, refuse);
+      expect(await putFive(store)).toEqual(["stored", ...Array(4).fill("rejected store")]);
+      expect(await putFive(store)).toEqual(["present", "stored", "present", "present", "present"]);
+      expect(numbersIn(store)).toEqual([1, 2, 3, 4, 5]);
+    },
+  );
+
+  holds(
+    "frames behind an entry that cannot be written are not recorded before it",
+    async (prefix, open) => {
+      const timeouts = { requestMs: 500, retryMs: 300 };
+      const batchPolicy = { maxDelayMs: 20, lingerMs: 2, maxEntries: 1 };
+      const store = await open(prefix, { endpoint: proxy.endpoint, timeouts, batchPolicy });
+      const isLog = (request: Request) =>
+        request.method === "PUT" && request.url.includes("journal");
+      const refuse = () =>
+        new Response("<Error><Code>QuotaExceeded</Code></Error>", { status: 403 });
+      proxy.answer(isLog, 1, refuse);
+      expect(await putFive(store)).toEqual(Array(5).fill("rejected store"));
+      expect(await putFive(store)).toEqual(Array(5).fill("present"));
+      expect(numbersIn(store)).toEqual([1, 2, 3, 4, 5]);
+    },
+  );
+
   holds("a node recognizes its log object if the response was lost", async (prefix, open) => {
     const store = await open(prefix, { endpoint: proxy.endpoint });
     proxy.loseAnswer((request) => request.method === "PUT" && request.url.includes("journal"), 1);
@@ -512,7 +585,7 @@ async function openChains(prefix: string) {
     merger: new LogCompactor({ s3, localIndex: mirror, logSync: follower, logs: chains, node }),
     chain(id: string): SessionLog {
       const known = chains.get(id);
-      if (known !== undefined) return known;
+      if (known?.hasFailed === false) return known;
       const chain = new SessionLog(
         id,
         { key: null, keyId: null },

@@ -26,7 +26,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { crc32 } from "node:zlib";
 import { FramesError } from "../../../src/errors.ts";
 import { journalPath } from "../../../src/store/journal/schema.ts";
@@ -58,6 +58,14 @@ function opened(directory: string, durable = false): OpenStore {
       ).map((row) => {
         return { ...row, first: Number(row.first), last: Number(row.last) } as RecordedLoss;
       }),
+    numbers: () =>
+      rows<{ seq: bigint }>(directory, "SELECT seq FROM frames ORDER BY id").map(({ seq }) =>
+        Number(seq),
+      ),
+    place(path, bytes) {
+      mkdirSync(dirname(join(directory, path)), { recursive: true });
+      writeFileSync(join(directory, path), bytes);
+    },
     reopen() {
       store.close();
       return opened(directory, durable);
