@@ -110,11 +110,12 @@ export class CommitBatch {
       this.#journal.flush();
     } catch (error) {
       // Some frames already have their final name but no row. When they are sent again, their files
-      // are found and recorded.
-      for (const pending of batch) {
+      // are found and recorded. Those that came meanwhile must not get a row before.
+      for (const pending of [...batch, ...this.#pending]) {
         pending.file.discard();
         pending.reject(error);
       }
+      this.#pending = [];
       this.#existing = new Map([...existing, ...this.#existing]);
       this.#journal.clearError(error);
       throw error;

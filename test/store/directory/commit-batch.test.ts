@@ -300,6 +300,39 @@ for (const [what, origin] of kinds) {
       expect(filesIn(directory).size).toBe(5);
     });
 
+    if (origin.durable === true) {
+      test(`${what} that come while a batch fails have no row before those of the batch`, async () => {
+        const directory = temporaryFolder();
+        await withStore(directory, async (store) => {
+          const source = openVisible(store, origin);
+          await putAll(store, source, [["0", third]]);
+          alter(
+            directory,
+            `CREATE TRIGGER full BEFORE INSERT ON frames WHEN NEW.name = '1'
+              BEGIN SELECT RAISE(ABORT, 'full'); END`,
+          );
+          const outcomes = [put(source, "1", first)];
+          const flushed = flushCode(store);
+          // The flush takes its batch in the next turn, and then waits for the disk.
+          for (let turn = 0; turn < 5; turn++) await Promise.resolve();
+          outcomes.push(put(source, "2", second));
+          expect(await flushed).toBe("store");
+          alter(directory, "DROP TRIGGER full");
+          expect(await flushCode(store)).toBeUndefined();
+          expect(await Promise.all(outcomes.map(codeOf))).toEqual(
+            outcomes.map(() => "rejected store"),
+          );
+          await putAll(store, source, [
+            ["1", first],
+            ["2", second],
+          ]);
+        });
+        expect(names(directory)).toEqual(["0", "1", "2"]);
+        expect(mismatches(directory)).toEqual([]);
+        expect(partials(directory)).toEqual([]);
+      });
+    }
+
     for (const code of ["ENOSPC", "EIO", "EROFS"]) {
       test(`${what} of a batch all fail if a rename fails with ${code}`, async () => {
         const directory = temporaryFolder();
