@@ -178,6 +178,10 @@ export class PipedFrames extends Scenario {
     const wasSpooled = new Set(this.#spooled.map(({ session, number }) => `${session}/${number}`));
     const stored = new Map<number, NumberedFrame>();
     const numbers = new Set<string>();
+    let lostCount = losses.reduce(
+      (sum, { first, last }) => sum + Number(last) - Number(first) + 1,
+      0,
+    );
     for (const { session, seq, crc32: checksum, name } of rows) {
       const index = this.#indexes.get(Number(checksum));
       const number = Number(seq);
@@ -186,16 +190,20 @@ export class PipedFrames extends Scenario {
       else if (stored.has(index)) wrong.push(`${name} is stored twice`);
       else stored.set(index, { session, number });
       if (numbers.has(id)) wrong.push(`${name} has the number of another frame`);
-      if (isLost({ session, number }) && !wasSpooled.has(id))
-        wrong.push(`${name} is stored, and counts as lost`);
+      if (isLost({ session, number })) {
+        lostCount--;
+        if (!wasSpooled.has(id)) wrong.push(`${name} is stored, and counts as lost`);
+      }
       numbers.add(id);
     }
+    // Frames of senders of which nothing is stored, so that their numbers are not known.
+    let unnumbered = 0;
     for (const [index, { first, isKilled }] of this.#processes.entries()) {
       const end = this.#processes[index + 1]?.first ?? this.#indexes.size;
       const captured = Array.from({ length: end - first }, (_, position) => first + position);
       const firstStored = captured.find((one) => stored.has(one));
       if (firstStored === undefined) {
-        if (!isKilled) wrong.push(`all of ${captured.length} frames of a sender are missing`);
+        if (!isKilled) unnumbered += captured.length;
         continue;
       }
       const lastStored = captured.findLast((one) => stored.has(one))!;
@@ -206,11 +214,18 @@ export class PipedFrames extends Scenario {
         if (found !== undefined && found.number !== expected) {
           wrong.push(`frame ${one} has the number ${found.number} instead of ${expected}`);
         }
+        if (found !== undefined) continue;
         const wasInMemory = isKilled && (!this.keepsOrder || one > lastStored);
-        if (found === undefined && !wasInMemory && !isLost({ session, number: expected })) {
+        if (isLost({ session, number: expected })) lostCount--;
+        else if (!wasInMemory) {
           wrong.push(`frame ${one} with the number ${expected} was lost in silence`);
         }
       }
+    }
+    if (unnumbered > lostCount) {
+      wrong.push(
+        `${unnumbered} frames of senders are missing, and ${lostCount} more count as lost`,
+      );
     }
     for (const frame of this.#spooled) {
       if (numbers.has(`${frame.session}/${frame.number}`) || isLost(frame)) continue;
