@@ -514,6 +514,9 @@ const routes: Readonly<Record<string, [path: string, expected: Row][]>> = {
   "/api/streams/S/frames": below((stream) => `/api/streams/${stream}/frames?source=a`, "stream"),
   "/api/streams/S/moment": below((stream) => `/api/streams/${stream}/moment?at=0`, "stream"),
   "/api/streams/S/gaps": below((stream) => `/api/streams/${stream}/gaps`),
+  "/api/streams/S/density": below(
+    (stream) => `/api/streams/${stream}/density?from=0&to=9&parts=2&source=a`,
+  ),
   "/api/streams/S/export.mcap": below((stream) => `/api/streams/${stream}/export.mcap`, "stream"),
   "/streams/S/sources/X/latest": below((stream) => `/streams/${stream}/sources/a/latest`),
   "/streams/S/sources/X/latest.jpg": unfit("latest.jpg"),

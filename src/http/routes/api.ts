@@ -6,8 +6,9 @@ import type { SourceTotal } from "../../store/journal/source-totals.ts";
 import type { GapPosition } from "../../store/journal/gap-index.ts";
 import { jsonResponse, jsonTextResponse, notFound, toJson } from "../responses.ts";
 import { canReadProblem } from "./events.ts";
-import type { RouteRequest, StreamRequest } from "./request.ts";
+import { handleDensity } from "./density.ts";
 import { handleExport } from "./export.ts";
+import type { RouteRequest, StreamRequest } from "./request.ts";
 import { frameUrlPath, mediaType } from "../media-type.ts";
 import { version } from "../../version.ts";
 
@@ -41,6 +42,7 @@ export const streamRoutes: ReadonlyMap<string, StreamHandler> = new Map([
   ["frames", handleFrames],
   ["moment", handleMoment],
   ["gaps", handleGaps],
+  ["density", handleDensity],
   ["export.mcap", handleExport],
 ]);
 
