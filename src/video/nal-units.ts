@@ -38,26 +38,28 @@ const informationTypes = { h264: 6, h265: 39 } as const;
 /** Length of the header of a NAL unit. */
 const headerBytes = { h264: 1, h265: 2 } as const;
 
-/** Start code of three bytes. One of four bytes has a zero before it. */
-const startCode = Buffer.from([0, 0, 1]);
+/** Bytes of a start code: 0, 0, 1. One of four bytes has a zero before it. */
+const startCodeBytes = 3;
 
-/** Returns the offset of the next start code of three bytes, or -1. */
+/** Returns the offset of the next start code of three bytes, or -1. Browsers run this code, too. */
 export function findStartCode(bytes: Uint8Array, from: number): number {
-  return asBuffer(bytes).indexOf(startCode, from);
+  for (let at = from + 1; (at = bytes.indexOf(1, at + 1)) >= 0;) {
+    if (bytes[at - 1] === 0 && bytes[at - 2] === 0) return at - 2;
+  }
+  return -1;
 }
 
 /** Yields the NAL units of an access unit. Yields nothing if it does not begin with a start code. */
 export function* nalUnits(bytes: Uint8Array, codec: VideoCodec): Generator<NalUnit, undefined> {
-  const buffer = asBuffer(bytes);
-  let at = buffer.indexOf(startCode);
+  let at = findStartCode(bytes, 0);
   // Only zeros may precede the first start code.
-  if (at < 0 || buffer.subarray(0, at).some((byte) => byte !== 0)) return undefined;
+  if (at < 0 || bytes.subarray(0, at).some((byte) => byte !== 0)) return undefined;
   let start = Math.max(0, at - 1);
   while (at >= 0) {
-    const header = at + startCode.length;
-    const next = buffer.indexOf(startCode, header);
-    const end = next < 0 ? buffer.length : buffer[next - 1] === 0 ? next - 1 : next;
-    if (header < buffer.length) yield { start, header, end, type: typeOf(buffer[header]!, codec) };
+    const header = at + startCodeBytes;
+    const next = findStartCode(bytes, header);
+    const end = next < 0 ? bytes.length : bytes[next - 1] === 0 ? next - 1 : next;
+    if (header < bytes.length) yield { start, header, end, type: typeOf(bytes[header]!, codec) };
     start = end;
     at = next;
   }
@@ -119,8 +121,4 @@ export function pictureKind(bytes: Uint8Array, codec: VideoCodec): PictureKind |
 /** Whether an access unit is a key frame. Access units that are damaged are none. */
 export function isKeyFrame(bytes: Uint8Array, codec: VideoCodec): boolean {
   return pictureKind(bytes, codec)?.isKey === true;
-}
-
-function asBuffer(bytes: Uint8Array): Buffer {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
