@@ -1,14 +1,22 @@
 /**
- * `/live`: WebSocket that sends the newest frames of the sources a page watches.
- * A new frame of a source is sent only after the page has shown the previous one.
+ * `/live`: WebSocket that sends the newest frames of the sources a page watches, and the access units
+ * of encoded video one after the other. A page that is slow gets fewer.
  */
 import type { ServerWebSocket } from "bun";
 import { toJson } from "../responses.ts";
-import { FrameSubscription } from "../picture/frame-subscription.ts";
+import type { HttpContext } from "../context.ts";
+import {
+  FrameSubscription,
+  type FrameTarget,
+  type SourceSubscription,
+  VideoSubscription,
+} from "../picture/frame-subscription.ts";
 import type { CachedFrame } from "../picture/newest-frames.ts";
 import type { SourceStats } from "../live/source-stats.ts";
 import { mediaType } from "../media-type.ts";
 import type { StreamClient } from "../stream-clients.ts";
+import type { VideoCodec } from "../../video/nal-units.ts";
+import { codecOf } from "../../video/picture-head.ts";
 import { attachSocket, parseMessage, policyViolation } from "../stream-socket.ts";
 import type { RouteRequest, SocketHandler } from "./request.ts";
 
@@ -21,16 +29,89 @@ export const maxSubscriptions = 64;
  */
 const maxNameLength = 1024;
 
+/**
+ * Limits of frames that the page has not confirmed with `took`. Of other pictures the newest is sent
+ * after the one before. Access units of video are sent ahead, because decoders take several before
+ * they return the first picture.
+ */
+const maxInFlight = { picture: 1, video: 16 } as const;
+
 /** Streams and sources, as a client names them. */
 type SourceList = readonly (readonly [stream: string, source: string])[];
 
 /** A watched source. */
-interface WatchedSource {
-  readonly subscription: FrameSubscription;
+class WatchedSource {
+  readonly stats: SourceStats;
   /** Position of the source in the client's last list. */
   index: number;
-  /** Whether a frame was sent that the page has not confirmed with `took`. */
-  isInFlight: boolean;
+  readonly #context: HttpContext;
+  readonly #target: FrameTarget;
+  readonly #unsubscribe: () => void;
+  #codec: VideoCodec | undefined;
+  #subscription: SourceSubscription;
+  #inFlight = 0;
+
+  constructor(
+    stats: SourceStats,
+    index: number,
+    context: HttpContext,
+    client: StreamClient,
+    send: (message: Uint8Array) => void,
+  ) {
+    this.stats = stats;
+    this.index = index;
+    this.#context = context;
+    this.#target = {
+      client,
+      isReady: () => {
+        return this.#inFlight < maxInFlight[this.#codec === undefined ? "picture" : "video"];
+      },
+      send: (cached, skipped) => {
+        this.#inFlight++;
+        send(encodeMessage(this.index, stats, cached, skipped));
+      },
+    };
+    this.#codec = this.#newestCodec();
+    this.#subscription = this.#subscribe();
+    this.#unsubscribe = context.liveSources.subscribe(stats, () => this.#followCodec());
+  }
+
+  #newestCodec(): VideoCodec | undefined {
+    const name = this.stats.newest?.frame.name;
+    return name === undefined ? undefined : codecOf(undefined, name);
+  }
+
+  #subscribe(): SourceSubscription {
+    return this.#codec === undefined
+      ? new FrameSubscription(this.stats, this.#context, this.#target)
+      : new VideoSubscription(this.stats, this.#codec, this.#context, this.#target);
+  }
+
+  /** Subscribes anew if the source has changed between video and other pictures. */
+  #followCodec(): void {
+    const codec = this.#newestCodec();
+    if (codec === this.#codec) return;
+    this.#codec = codec;
+    this.#subscription.close();
+    this.#subscription = this.#subscribe();
+    this.send();
+  }
+
+  onShown(count: number): void {
+    this.#inFlight = Math.max(0, this.#inFlight - count);
+    this.send();
+  }
+
+  /** Sends what the client has room for. */
+  send(): void {
+    // A picture that cannot be read is left out.
+    this.#subscription.send().catch(() => {});
+  }
+
+  close(): void {
+    this.#unsubscribe();
+    this.#subscription.close();
+  }
 }
 
 export class LiveSocket implements SocketHandler {
@@ -44,8 +125,8 @@ export class LiveSocket implements SocketHandler {
   #unsubscribeAdded: () => void = () => {};
   /** A list that waits for a slice of work. A later one replaces it. */
   #waitingList: SourceList | undefined;
-  /** Positions in the waiting list that the client has confirmed. */
-  readonly #waitingShown = new Set<number>();
+  /** How many frames the client has confirmed, by position in the waiting list. */
+  readonly #waitingShown = new Map<number, number>();
 
   constructor(client: StreamClient, req: Pick<RouteRequest, "context" | "run">) {
     this.#client = client;
@@ -87,14 +168,14 @@ export class LiveSocket implements SocketHandler {
     this.#watched = new Map(readable);
     for (const [key, watched] of this.#sources) {
       const index = this.#watched.get(key);
-      if (index !== undefined && !watched.subscription.stats.isEvicted) watched.index = index;
+      if (index !== undefined && !watched.stats.isEvicted) watched.index = index;
       else this.#unsubscribe(key, watched);
     }
     for (const [stream, source] of list) {
       const stats = liveSources.get(stream, source);
       if (stats !== undefined) this.#onAdded(stats);
     }
-    for (const index of this.#waitingShown) this.#onShown(index);
+    for (const [index, count] of this.#waitingShown) this.#onShown(index, count);
     this.#waitingShown.clear();
     this.onDrain();
   }
@@ -105,43 +186,33 @@ export class LiveSocket implements SocketHandler {
     const index = this.#watched.get(key);
     if (index === undefined) return;
     const previous = this.#sources.get(key);
-    if (previous?.subscription.stats === stats) return;
+    if (previous?.stats === stats) return;
     if (previous !== undefined) this.#unsubscribe(key, previous);
-    const watched: WatchedSource = {
-      subscription: new FrameSubscription(stats, this.#req.context, {
-        client: this.#client,
-        isReady: () => !watched.isInFlight,
-        send: (cached, skipped) => {
-          watched.isInFlight = true;
-          this.#socket?.sendBinary(encodeMessage(watched.index, stats, cached, skipped));
-        },
-      }),
-      index,
-      isInFlight: false,
-    };
+    const watched = new WatchedSource(stats, index, this.#req.context, this.#client, (message) =>
+      this.#socket?.sendBinary(message),
+    );
     this.#sources.set(key, watched);
   }
 
-  #unsubscribe(key: string, { subscription }: WatchedSource): void {
-    subscription.close();
+  #unsubscribe(key: string, watched: WatchedSource): void {
+    watched.close();
     this.#sources.delete(key);
   }
 
-  #onShown(index: unknown): void {
+  #onShown(index: unknown, count = 1): void {
     if (this.#waitingList !== undefined) {
-      if (isPosition(index)) this.#waitingShown.add(index);
+      if (!isPosition(index)) return;
+      this.#waitingShown.set(index, (this.#waitingShown.get(index) ?? 0) + count);
       return;
     }
     for (const watched of this.#sources.values()) {
-      if (watched.index !== index) continue;
-      watched.isInFlight = false;
-      void watched.subscription.send();
+      if (watched.index === index) watched.onShown(count);
     }
   }
 
   /** Called when the socket's buffer has drained: sends what had no room. */
   onDrain(): void {
-    for (const { subscription } of this.#sources.values()) void subscription.send();
+    for (const watched of this.#sources.values()) watched.send();
   }
 
   #onEnd(): void {
@@ -161,7 +232,7 @@ function encodeMessage(
   stats: SourceStats,
   { newest, bytes }: CachedFrame,
   skipped: number,
-) {
+): Uint8Array {
   const { frame, raw, received } = newest;
   const header = new TextEncoder().encode(
     toJson({
