@@ -72,7 +72,7 @@ export class HttpFrontend {
       case "session":
         return this.#live.onConnected(event);
       case "delivered":
-        return this.#live.onDisconnected(event.peer, event.session);
+        return this.#live.onDelivered(event.peer, event.session);
       case "failed": {
         const { peer, session, stream, error } = event;
         if (session !== undefined) this.#live.onDisconnected(peer, session);

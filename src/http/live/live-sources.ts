@@ -162,6 +162,12 @@ export class LiveSources {
     this.#senders.set(sender.session, new SenderStats(sender, this.#clock()));
   }
 
+  /** Called when the sender at this address has delivered everything and has disconnected. */
+  onDelivered(peer: string, session: string): void {
+    for (const stats of this.all()) stats.recordDelivered(session);
+    this.onDisconnected(peer, session);
+  }
+
   /** Called when the sender at this address has disconnected. */
   onDisconnected(peer: string, session: string): void {
     // Another connection may have taken the session over.

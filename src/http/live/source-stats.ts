@@ -47,6 +47,8 @@ export interface SourceSnapshot {
   readonly gaps: number;
   readonly name: string;
   readonly type: string;
+  /** Whether its sender has delivered everything. */
+  readonly ended: boolean;
 }
 
 /** Counters at one time. */
@@ -71,6 +73,8 @@ export class SourceStats {
   receivedAt = 0;
   /** Whether `LiveSources` has forgotten this source. The next frame creates new statistics. */
   isEvicted = false;
+  /** Whether the session of the newest frame has delivered everything. */
+  #isEnded = false;
   readonly #gapCounter = new GapCounter();
   #frame: FrameDescription | undefined;
   #info: SourceInfo | undefined;
@@ -106,6 +110,7 @@ export class SourceStats {
     this.frames++;
     this.bytes += frame.size;
     this.receivedAt = now;
+    this.#isEnded = false;
     this.#gapCounter.add(info.session, frame.sequence);
     // A frame that was resent or came from a spool is not the newest.
     const isNewSession = this.#info?.session !== info.session;
@@ -122,6 +127,11 @@ export class SourceStats {
       this.lost = Math.min(this.lost + last - first + 1, Number.MAX_SAFE_INTEGER);
       this.#gapCounter.addLost(session, first, last);
     } else this.#gapCounter.addPresent(session, first, last);
+  }
+
+  /** Records that a session has delivered everything. */
+  recordDelivered(session: string): void {
+    if (this.#info?.session === session) this.#isEnded = true;
   }
 
   /** The newest frame, or undefined if none has arrived. */
@@ -210,6 +220,7 @@ export class SourceStats {
       gaps: this.missing,
       name,
       type: mediaType(name, newest.raw),
+      ended: this.#isEnded,
     };
   }
 

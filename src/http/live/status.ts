@@ -6,7 +6,10 @@ import { toJson } from "../responses.ts";
 import type { SourceStats, SourceSnapshot } from "./source-stats.ts";
 import type { LiveSources } from "./live-sources.ts";
 
-/** Limit of sources in one status. At the limit, sources with older frames are left out. */
+/**
+ * Limit of sources in one status. The first ones by name are listed, so that they are the same from
+ * second to second.
+ */
 const maxStatusSources = 500;
 
 /** Time after its last frame during which a source counts as live. */
@@ -54,31 +57,33 @@ export class StatusReporter {
   #createState(principal: Principal) {
     const { now } = this.#liveSources;
     const canReadAll = principal.canReadAll;
+    const live = this.#liveSourcesOf(principal, now);
+    const listed = live.slice(0, maxStatusSources);
     return {
       time: BigInt(now) * 1_000_000n,
       connections: canReadAll ? this.#connections() : null,
       store: canReadAll ? this.storeStatus() : null,
-      sources: this.#sourceStates(principal, now),
+      sources: listed.flatMap((stats) => this.#sourceState(stats, now)),
+      otherSources: live.length - listed.length,
       senders: canReadAll ? this.#liveSources.senders : [],
     };
   }
 
-  #sourceStates(principal: Principal, now: number) {
-    const sources = [...this.#liveSources.all()].filter(
-      ({ stream, source, receivedAt }) =>
-        now - receivedAt < liveTimeoutMs && principal.canRead(stream, source),
-    );
-    if (sources.length > maxStatusSources) {
-      sources.sort((a, b) => b.receivedAt - a.receivedAt);
-      sources.length = maxStatusSources;
-    }
-    return sources.flatMap((stats) => {
-      const state = stats.snapshot(now);
-      if (state === undefined) return [];
-      const { stream, source } = stats;
-      const { frames, bytes, lost } = this.#totalsOf(stats);
-      return [{ stream, source, ...state, frames, bytes, lost }];
-    });
+  #liveSourcesOf(principal: Principal, now: number): SourceStats[] {
+    return [...this.#liveSources.all()]
+      .filter(
+        ({ stream, source, receivedAt }) =>
+          now - receivedAt < liveTimeoutMs && principal.canRead(stream, source),
+      )
+      .sort((a, b) => compare(a.stream, b.stream) || compare(a.source, b.source));
+  }
+
+  #sourceState(stats: SourceStats, now: number) {
+    const state = stats.snapshot(now);
+    if (state === undefined) return [];
+    const { stream, source } = stats;
+    const { frames, bytes, lost } = this.#totalsOf(stats);
+    return [{ stream, source, ...state, frames, bytes, lost }];
   }
 
   /**
@@ -132,4 +137,8 @@ export class StatusReporter {
   close(): void {
     this.#unsubscribeTick();
   }
+}
+
+function compare(one: string, other: string): number {
+  return one < other ? -1 : one > other ? 1 : 0;
 }
