@@ -41,7 +41,7 @@ export function readRecoveryCount(message: Uint8Array, isSigned: boolean): numbe
 }
 
 /** Returns the bytes without those that keep start codes from appearing in a NAL unit. */
-function withoutEmulation(bytes: Uint8Array): Uint8Array {
+export function withoutEmulation(bytes: Uint8Array): Uint8Array {
   return bytes.filter((byte, at) => byte !== 3 || bytes[at - 1] !== 0 || bytes[at - 2] !== 0);
 }
 

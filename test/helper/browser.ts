@@ -17,6 +17,12 @@ export interface Look {
   readonly scheme?: "light" | "dark";
 }
 
+/** A position of the window, in CSS pixels. */
+export interface Position {
+  readonly x: number;
+  readonly y: number;
+}
+
 export class Browser {
   readonly #view: Bun.WebView;
   /** Console output, including browser warnings and uncaught errors. */
@@ -87,6 +93,37 @@ export class Browser {
 
   async click(selector: string): Promise<void> {
     await this.#view.click(selector, { timeout: hangMs });
+  }
+
+  /** Moves, presses or releases the mouse, or turns its wheel, at a position of the window. */
+  async mouse(
+    type: "mouseMoved" | "mousePressed" | "mouseReleased" | "mouseWheel",
+    at: Position,
+    deltaY = 0,
+  ): Promise<void> {
+    const isPressed = type === "mousePressed" || type === "mouseReleased";
+    const button = isPressed ? { button: "left", clickCount: 1 } : {};
+    await this.#view.cdp("Input.dispatchMouseEvent", { type, ...at, ...button, deltaX: 0, deltaY });
+  }
+
+  /** Puts fingers on the screen, moves them, or takes all of them away. */
+  async touch(
+    type: "touchStart" | "touchMove" | "touchEnd",
+    fingers: readonly Position[] = [],
+  ): Promise<void> {
+    const touchPoints = fingers.map((at, id) => ({ ...at, id }));
+    await this.#view.cdp("Input.dispatchTouchEvent", { type, touchPoints });
+  }
+
+  /** Returns figures of the page: seconds that its main thread worked, and bytes of its heap. */
+  async metrics(): Promise<{ busySeconds: number; heapBytes: number }> {
+    await this.#view.cdp("Performance.enable");
+    await this.#view.cdp("HeapProfiler.collectGarbage");
+    const { metrics } = (await this.#view.cdp("Performance.getMetrics")) as {
+      metrics: { name: string; value: number }[];
+    };
+    const value = (wanted: string) => metrics.find(({ name }) => name === wanted)?.value ?? NaN;
+    return { busySeconds: value("TaskDuration"), heapBytes: value("JSHeapUsedSize") };
   }
 
   /** Returns a screenshot as PNG. */

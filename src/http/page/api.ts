@@ -1,5 +1,6 @@
 /** HTTP client of the page, and the JSON types of src/http/API.md. */
 /// <reference lib="dom" />
+import { parseNanoseconds } from "./format.ts";
 
 /** Layout of a raw frame. */
 export interface RawShapeJson {
@@ -23,6 +24,8 @@ export interface LiveJson {
   readonly gaps: number;
   readonly name: string;
   readonly type: string;
+  /** Whether its sender has delivered everything. */
+  readonly ended: boolean;
   /** Rate, bandwidth and gaps; one entry per two seconds, oldest first. */
   readonly history?: readonly (readonly [number, number, number])[];
 }
@@ -50,6 +53,8 @@ export interface StoredSourceJson {
 export interface StreamJson {
   readonly name: string;
   readonly sources: readonly StoredSourceJson[];
+  /** Sources that are left out. */
+  readonly otherSources?: number;
 }
 
 /** A stored frame. */
@@ -78,7 +83,7 @@ export interface GapJson {
   readonly session: string;
   readonly first: number;
   readonly last: number;
-  readonly reason: string;
+  readonly reason: string | null;
   readonly at: string;
 }
 
@@ -116,6 +121,8 @@ export interface StateJson {
   /** Null if the client may not read everything. */
   readonly store: StoreJson | null;
   readonly sources: readonly SourceStateJson[];
+  /** Live sources that are left out. */
+  readonly otherSources: number;
   readonly senders: readonly SenderJson[];
 }
 
@@ -172,6 +179,18 @@ export class ApiClient {
   }
 
   /**
+   * Fetches the access units of encoded video from a key frame up to a frame, one after the other.
+   * `first` is the number of the key frame.
+   *
+   * @throws {ApiError}
+   */
+  async group(frame: FrameJson): Promise<{ first: number; bytes: Uint8Array<ArrayBuffer> }> {
+    const response = await this.#fetch(`${frameUrl(frame)}?gop=1`);
+    const first = Number(response.headers.get("X-Key-Sequence"));
+    return { first, bytes: new Uint8Array(await response.arrayBuffer()) };
+  }
+
+  /**
    * Lists stored frames of a source. `query` selects the position and limit.
    *
    * @throws {ApiError}
@@ -190,6 +209,22 @@ export class ApiClient {
     const names = sources.map((name) => `&source=${encodeURIComponent(name)}`).join("");
     const path = `/api/streams/${encodeURIComponent(stream)}/moment?at=${at}${names}`;
     return (await this.get<{ frames: FrameJson[] }>(path)).frames;
+  }
+
+  /**
+   * Counts the frames of sources in equal parts of a time in ns since 1970.
+   *
+   * @throws {ApiError}
+   */
+  async density(
+    stream: string,
+    sources: readonly string[],
+    { from, to, parts }: { readonly from: bigint; readonly to: bigint; readonly parts: number },
+  ): Promise<{ name: string; counts: number[] }[]> {
+    const names = sources.map((name) => `&source=${encodeURIComponent(name)}`).join("");
+    const query = `from=${from}&to=${to}&parts=${parts}${names}`;
+    const path = `/api/streams/${encodeURIComponent(stream)}/density?${query}`;
+    return (await this.get<{ sources: { name: string; counts: number[] }[] }>(path)).sources;
   }
 
   async #fetch(path: string, options: RequestInit = {}): Promise<Response> {
@@ -216,6 +251,19 @@ async function toApiError(response: Response): Promise<ApiError> {
     // The response is not from this server, for example from a proxy.
   }
   return new ApiError(response.status, `The server answered with ${response.status}`);
+}
+
+/** Returns the first and last capture time over several sources. */
+export function captureRange(
+  sources: readonly Pick<StoredSourceJson, "firstCaptured" | "lastCaptured">[],
+): [bigint | undefined, bigint | undefined] {
+  let [first, last]: [bigint | undefined, bigint | undefined] = [undefined, undefined];
+  for (const { firstCaptured, lastCaptured } of sources) {
+    const [from, to] = [parseNanoseconds(firstCaptured), parseNanoseconds(lastCaptured)];
+    if (from !== undefined && (first === undefined || from < first)) first = from;
+    if (to !== undefined && (last === undefined || to > last)) last = to;
+  }
+  return [first, last];
 }
 
 /** Returns the URL path of a source, percent-encoding each part. */

@@ -5,17 +5,21 @@ import { button, element, setText } from "./dom.ts";
 /** Keyboard shortcuts and their descriptions. */
 const shortcuts: readonly (readonly [string, string])[] = [
   ["?", "show these shortcuts"],
-  ["space", "live: pause or continue; recorded: play or stop"],
+  ["f", "full screen"],
   ["p", "next palette of grey pictures"],
+  ["Escape", "close; back to the wall"],
+  ["space", "live: pause or continue; recorded: play or stop"],
+  ["[ and ]", "the previous or the next source"],
+  ["+ − 0 1", "on a picture: zoom, whole picture, single pixels; Shift and arrows move it"],
   ["Enter", "on a picture: read its values; arrows move, with Shift by 16"],
   ["left, right", "recorded: one frame back or forward; with Shift ten"],
   [", and .", "recorded: one frame back or forward, also while a picture has the focus"],
+  ["j k l", "recorded: play back, stop, play; twice is double the speed"],
   ["Home, End", "recorded: the first or the last frame"],
-  ["[ and ]", "recorded: step through the previous or the next source"],
-  ["+, − and 0", "recorded: zoom the timeline in or out, or show all"],
-  ["g", "recorded: go to a frame number"],
+  ["n, Shift n", "recorded: the next or the previous gap"],
+  ["g", "recorded: go to a frame number or a time"],
+  ["+ − 0", "recorded: zoom the timeline in or out, or show all"],
   ["d", "recorded: download the frame"],
-  ["Escape", "close; recorded: back to the live view"],
 ];
 
 /** An address for other programs, and what the dialog says of it. */

@@ -1,4 +1,5 @@
-/** Formats numbers and times. Times are in UTC, as in the names of frames. */
+/** Formats numbers and times. */
+import type { TimeZone } from "./preferences.ts";
 
 const countFormat = new Intl.NumberFormat("en");
 
@@ -66,6 +67,23 @@ export function toMilliseconds(time: bigint): number {
   return Number(time / 1000n) / 1000;
 }
 
+/** Zone of all times that are formatted. UTC is that of the names of frames. */
+let timeZone: TimeZone = "UTC";
+
+/** Sets the zone of all times that are formatted from now on. */
+export function setTimeZone(zone: TimeZone): void {
+  timeZone = zone;
+}
+
+/** Returns the name of the zone at a time in ns since 1970: `UTC`, or an offset such as `UTC+1`. */
+export function zoneName(time: bigint): string {
+  const minutes = offsetMinutes(toDate(time));
+  if (minutes === 0) return "UTC";
+  const [hours, rest] = [Math.floor(Math.abs(minutes) / 60), Math.abs(minutes) % 60];
+  const end = rest === 0 ? "" : `:${String(rest).padStart(2, "0")}`;
+  return `UTC${minutes < 0 ? "−" : "+"}${hours}${end}`;
+}
+
 /** Formats the time of day to the millisecond: `17:14:06.123`. */
 export function displayTimeOfDay(time: bigint): string {
   return toIsoText(time).slice(11, 23);
@@ -79,15 +97,40 @@ export function displayDateTime(time: bigint): string {
 /** Formats date and time with all nine decimals: `2026-11-25 17:14:06.123 456 789 UTC`. */
 export function displayExactTime(time: bigint): string {
   const rest = String(nanosecondsOfMillisecond(time)).padStart(6, "0");
-  return `${displayDateTime(time)} ${rest.slice(0, 3)} ${rest.slice(3)} UTC`;
+  return `${displayDateTime(time)} ${rest.slice(0, 3)} ${rest.slice(3)} ${zoneName(time)}`;
 }
 
 /** Returns the number itself if the time is outside the range of `Date`. */
 function toIsoText(time: bigint): string {
-  const date = new Date(Number((time - nanosecondsOfMillisecond(time)) / 1_000_000n));
-  return Number.isNaN(date.getTime()) ? `${time}` : date.toISOString();
+  const date = toDate(time);
+  if (Number.isNaN(date.getTime())) return `${time}`;
+  return new Date(date.getTime() + offsetMinutes(date) * 60_000).toISOString();
+}
+
+function toDate(time: bigint): Date {
+  return new Date(Number((time - nanosecondsOfMillisecond(time)) / 1_000_000n));
+}
+
+/** Minutes that the chosen zone is ahead of UTC. */
+function offsetMinutes(date: Date): number {
+  const offset = timeZone === "UTC" ? 0 : -date.getTimezoneOffset();
+  return Number.isNaN(offset) ? 0 : offset;
 }
 
 function nanosecondsOfMillisecond(time: bigint): bigint {
   return ((time % 1_000_000n) + 1_000_000n) % 1_000_000n;
+}
+
+/**
+ * Parses a time of a day in the chosen zone, such as `2026-11-25` and `17:14:06.123`. Returns ns since
+ * 1970, or undefined if there is no such day or time.
+ */
+export function parseDateTime(day: string, time: string): bigint | undefined {
+  const [, hour = "", rest = "", fraction = ""] =
+    /^(\d{1,2})(:\d{2}(?::\d{2})?)(?:\.(\d{1,9}))?$/.exec(time) ?? [];
+  const seconds = Date.parse(
+    `${day}T${hour.padStart(2, "0")}${rest}${timeZone === "UTC" ? "Z" : ""}`,
+  );
+  if (Number.isNaN(seconds)) return undefined;
+  return BigInt(seconds) * 1_000_000n + BigInt(fraction.padEnd(9, "0"));
 }

@@ -1,6 +1,6 @@
 /** One source in the recorded view: its frame, facts about it, and the download link. */
 /// <reference lib="dom" />
-import { type ApiClient, ApiError, type FrameJson, frameUrl } from "./api.ts";
+import { type ApiClient, type FrameJson, frameUrl } from "./api.ts";
 import { element, setAttribute, setText } from "./dom.ts";
 import {
   displayBytes,
@@ -9,20 +9,23 @@ import {
   displayDelay,
   displayExactTime,
   toMilliseconds,
+  zoneName,
   parseNanoseconds,
 } from "./format.ts";
-import { Picture } from "./picture.ts";
-import type { GreyPainter } from "./grey-painter.ts";
+import type { SourceName } from "./natural-order.ts";
+import type { Picture, PictureOptions } from "./picture.ts";
+import { PictureInput } from "./picture-input.ts";
+import { StoredPicture } from "./stored-picture.ts";
 
 export class FramePanel {
   readonly element: HTMLElement;
-  readonly picture: Picture;
+  readonly input: PictureInput;
   readonly source: string;
   /** Whether the panel is on screen. */
   isVisible = false;
-  readonly #api: ApiClient;
+  readonly #stored: StoredPicture;
   readonly #radio = element("input", { type: "radio", name: "stepped" });
-  readonly #offset = element("span", { class: "number last" });
+  readonly #caption = element("span", { class: "number last" });
   readonly #facts = element("dl", { class: "facts" });
   readonly #download = element("a", { class: "download", text: "Download", hidden: true });
   #frame: FrameJson | undefined;
@@ -32,14 +35,13 @@ export class FramePanel {
   /** @param onChoose called when the user selects this source for stepping */
   constructor(
     api: ApiClient,
-    stream: string,
-    source: string,
-    painter: GreyPainter,
+    { stream, source }: SourceName,
+    options: Pick<PictureOptions, "painter" | "preferences" | "viewport">,
     onChoose: () => void,
   ) {
-    this.#api = api;
     this.source = source;
-    this.picture = new Picture(painter, `${stream}/${source}`, "stored");
+    this.#stored = new StoredPicture(api, { ...options, source: { stream, source } });
+    this.input = new PictureInput(this.picture);
     this.picture.label = `${source} of ${stream}`;
     this.#radio.addEventListener("change", onChoose);
     this.element = element(
@@ -53,7 +55,7 @@ export class FramePanel {
           {},
           element("label", { title: "Step through this source" }, this.#radio, source),
         ),
-        this.#offset,
+        this.#caption,
       ),
       this.picture.element,
       this.picture.scale.element,
@@ -65,6 +67,10 @@ export class FramePanel {
       ),
       element("div", { class: "tools" }, this.#download),
     );
+  }
+
+  get picture(): Picture {
+    return this.#stored.picture;
   }
 
   /** The frame shown. */
@@ -86,37 +92,34 @@ export class FramePanel {
   async show(frame: FrameJson, at: bigint): Promise<void> {
     const captured = parseNanoseconds(frame.captured) ?? at;
     const isShown = this.#frame !== undefined && !this.#isFailed && isSameFrame(this.#frame, frame);
-    if (!isShown) await this.#showPicture(frame);
+    if (!isShown) this.#isFailed = !(await this.#stored.show(frame));
     // The caption changes only with the picture.
     const offset = toMilliseconds(captured - at);
     const sign = offset > 0 ? "+" : "";
-    setText(this.#offset, captured === at ? "at the moment" : `${sign}${displayDelay(offset)}`);
+    const distance = captured === at ? "" : `, ${sign}${displayDelay(offset)}`;
+    setText(this.#caption, `frame ${displayCount(frame.number)}${distance}`);
     this.element.classList.toggle("far", Math.abs(offset) > 1000);
     if (isShown) return;
     this.#frame = frame;
-    this.picture.label = `${this.source} of ${frame.stream}, frame ${displayCount(frame.number)} of ${displayTimeOfDay(captured)} UTC`;
+    this.picture.label = `${this.source} of ${frame.stream}, frame ${displayCount(frame.number)} of ${displayTimeOfDay(captured)} ${zoneName(captured)}`;
     this.#updateFacts(frame);
     setAttribute(this.element, "data-number", frame.number);
     setAttribute(this.element, "data-name", frame.name);
     setAttribute(this.element, "data-captured", frame.captured);
   }
 
-  async #showPicture(frame: FrameJson): Promise<void> {
-    let image: Uint8Array<ArrayBuffer>;
-    try {
-      image = await this.#api.bytes(frameUrl(frame));
-    } catch (error) {
-      if (!(error instanceof ApiError)) throw error;
-      this.#isFailed = true;
-      this.picture.showError(error.message);
-      return;
-    }
-    this.#isFailed = false;
-    await this.picture.show(image, frame.type, frame.raw);
+  /** Frees the memory. */
+  close(): void {
+    this.#stored.close();
   }
 
   download(): void {
     if (this.#frame !== undefined) this.#download.click();
+  }
+
+  /** Shows times in the zone that was chosen. */
+  updateTimes(): void {
+    if (this.#frame !== undefined) this.#updateFacts(this.#frame);
   }
 
   #updateFacts(frame: FrameJson): void {

@@ -23,7 +23,7 @@ export type RangeMode = "fresh" | "follow" | "keep";
 
 /** A grey image with its colours. */
 export interface PaintedImage extends GreyImage {
-  readonly pixels: Uint8ClampedArray<ArrayBuffer>;
+  readonly image: ImageBitmap;
   readonly range: GreyRange;
   readonly palette: PaletteName;
 }
@@ -47,7 +47,9 @@ async function paint({
       ? previousRange
       : chooseRange(grey, previousRange, rangeMode);
   const name = palette ?? (grey.maximum > 0xff ? "iron" : "grey");
-  return { ...grey, range, palette: name, pixels: applyPalette(stretch(grey, range), name) };
+  const pixels = applyPalette(stretch(grey, range), name);
+  const image = await createImageBitmap(new ImageData(pixels, grey.width, grey.height));
+  return { ...grey, range, palette: name, image };
 }
 
 function chooseRange(
@@ -79,9 +81,9 @@ export function servePaintWorker(): void {
   const scope = globalThis as unknown as WorkerScope;
   scope.onmessage = ({ data }) => {
     paint(data).then(
-      (image) => {
-        const transfer = [image.pixels.buffer, image.samples.buffer];
-        scope.postMessage({ id: data.id, ...image }, transfer);
+      (painted) => {
+        const transfer = [painted.image, painted.samples.buffer];
+        scope.postMessage({ id: data.id, ...painted }, transfer);
       },
       (error: Error) => scope.postMessage({ id: data.id, error: error.message }, []),
     );

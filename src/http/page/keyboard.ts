@@ -33,6 +33,14 @@ function liveAction(
       return () => page.dialogs.showShortcuts();
     case "p":
       return () => page.live.nextPalette();
+    case "f":
+      return () => page.live.toggleFullScreen();
+    case "[":
+      return () => page.live.goToAdjacent(-1);
+    case "]":
+      return () => page.live.goToAdjacent(1);
+    case "Escape":
+      return page.live.isCloseUp ? () => (location.hash = "#/") : undefined;
     case " ":
       // Space activates the focused control.
       return isActivatable(target) ? undefined : () => page.togglePause();
@@ -50,6 +58,8 @@ function recordedAction(
       return () => dialogs.showShortcuts();
     case "p":
       return () => recorded.nextPalette();
+    case "f":
+      return () => recorded.toggleFullScreen();
     case " ":
       return isActivatable(target) ? undefined : () => recorded.togglePlaying();
     case "ArrowLeft":
@@ -82,7 +92,17 @@ function recordedAction(
     case "0":
       return () => recorded.showAll();
     case "g":
-      return () => recorded.focusNumber();
+      return () => recorded.focusDestination();
+    case "j":
+      return () => recorded.play(-1);
+    case "k":
+      return () => recorded.stop();
+    case "l":
+      return () => recorded.play(1);
+    case "n":
+      return () => recorded.goToGap(1);
+    case "N":
+      return () => recorded.goToGap(-1);
     case "d":
       return () => recorded.download();
     case "Escape":

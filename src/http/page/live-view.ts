@@ -1,97 +1,75 @@
-/** The live view: sources grouped by stream, and a table of stored streams. */
+/** The live view: the wall or one stream close up, and the list of stored streams. */
 /// <reference lib="dom" />
-import type { ApiClient, SourceStateJson, StateJson, StreamJson } from "./api.ts";
-import { SourceCard, type Standstill } from "./source-card.ts";
-import { button, element, setAttribute, setText } from "./dom.ts";
-import {
-  displayBytes,
-  displayCount,
-  displayPlural,
-  toMilliseconds,
-  displayDateTime,
-  parseNanoseconds,
-} from "./format.ts";
-import { LiveFrames, type LiveHeader, type SourceRef } from "./live-frames.ts";
-import { formatHash } from "./route.ts";
-import type { GreyPainter } from "./grey-painter.ts";
+import { codecOfType } from "../../video/nal-units.ts";
+import type { ApiClient, StateJson } from "./api.ts";
+import { CloseUp } from "./close-up.ts";
+import { element } from "./dom.ts";
+import { parseNanoseconds, toMilliseconds } from "./format.ts";
+import { LiveFrames, type LiveHeader } from "./live-frames.ts";
+import type { LiveSourceView } from "./live-source-view.ts";
+import { keyOf } from "./natural-order.ts";
+import type { PictureOptions } from "./picture.ts";
+import type { Standstill } from "./picture-age.ts";
+import type { ViewRoute } from "./route.ts";
+import { StoredList } from "./stored-list.ts";
+import { toggleFullScreen } from "./view-tools.ts";
+import { Wall } from "./wall.ts";
 
 /** Interval between frames of a source with reduced motion, or after one that cannot be shown. */
-const reducedMotionIntervalMs = 1_000;
+const slowIntervalMs = 1_000;
 
-/** A stream that has received frames since the server started. */
-interface StreamGroup {
-  readonly stream: string;
-  readonly element: HTMLElement;
-  readonly summary: HTMLElement;
-  readonly cards: Map<string, SourceCard>;
-  readonly grid: HTMLElement;
-  /** Whether the history of its sources was requested. */
-  isHistoryRequested: boolean;
-}
+/** Number of states after which the stored streams are requested again. They come once a second. */
+const storedInterval = 30;
 
 export class LiveView {
   readonly #root: HTMLElement;
-  readonly #api: ApiClient;
-  readonly #painter: GreyPainter;
-  readonly #showAddress: (stream: string, source: string) => void;
-  readonly #groups = new Map<string, StreamGroup>();
-  readonly #cards = new WeakMap<
-    Element,
-    { group: StreamGroup; source: string; card: SourceCard }
-  >();
-  readonly #visible = new Map<SourceCard, SourceRef>();
+  readonly #wall: Wall;
+  readonly #closeUp: CloseUp;
+  readonly #stored: StoredList;
+  readonly #views = new WeakMap<Element, LiveSourceView>();
+  /** Views on the screen, by the key of their source. */
+  readonly #visible = new Map<string, LiveSourceView>();
   readonly #frames = new LiveFrames((header, frame) => this.#showFrame(header, frame));
   readonly #observer = new IntersectionObserver((entries) => this.#onIntersection(entries), {
     rootMargin: "120px",
   });
   readonly #reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
-  readonly #streamList = element("div", { class: "streams" });
   readonly #emptyNotice = element("div", { class: "notice", hidden: true });
-  readonly #storedSection = element("section", {
-    class: "stored",
-    "aria-labelledby": "stored-title",
-  });
-  readonly #rows = element("tbody");
-  readonly #moreButton = button("More", () => void this.#loadStored(this.#nextCursor));
-  #nextCursor: string | null = null;
   #tickCount = 0;
+  /** Number of live sources at the last state. */
+  #liveCount = 0;
   #isPaused = false;
   #isOnline = false;
-  #isShown = true;
+  #isShown = false;
 
   constructor(
     root: HTMLElement,
     api: ApiClient,
-    painter: GreyPainter,
+    options: Pick<PictureOptions, "painter" | "preferences">,
     showAddress: (stream: string, source: string) => void,
   ) {
     this.#root = root;
-    this.#api = api;
-    this.#painter = painter;
-    this.#showAddress = showAddress;
+    const onChange = (added: readonly LiveSourceView[], removed: readonly LiveSourceView[]): void =>
+      this.#onChange(added, removed);
+    this.#wall = new Wall(options, onChange);
+    this.#closeUp = new CloseUp(api, options, showAddress, onChange);
+    this.#stored = new StoredList(api, options);
     this.#emptyNotice.append(
       element("p", {
         text: "No frames yet. To send a folder of pictures from this machine:",
       }),
       element("pre", { text: "frames send FOLDER" }),
     );
-    const titles = ["Stream", "Sources", "Frames", "Size", "First", "Last"];
-    const head = element("tr", {}, ...titles.map((text) => element("th", { scope: "col", text })));
-    this.#storedSection.append(
-      element("h2", { id: "stored-title", text: "Stored" }),
-      element(
-        "div",
-        { class: "wide" },
-        element("table", {}, element("thead", {}, head), this.#rows),
-      ),
-      this.#moreButton,
-    );
-    this.#storedSection.hidden = true;
-    root.append(this.#streamList, this.#emptyNotice, this.#storedSection);
-    document.addEventListener("visibilitychange", () => this.#onVisibilityChange());
+    root.append(this.#wall.element, this.#closeUp.element, this.#emptyNotice, this.#stored.element);
+    document.addEventListener("visibilitychange", () => this.#updateWatchList());
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-      for (const card of this.#visible.keys()) card.draw();
+      for (const view of this.#visible.values()) view.draw();
     });
+  }
+
+  /** Whether one stream is shown close up. */
+  get isCloseUp(): boolean {
+    return !this.#closeUp.element.hidden;
   }
 
   /** Whether this view is shown. While it is hidden, it receives no frames. */
@@ -99,10 +77,13 @@ export class LiveView {
     return this.#isShown;
   }
 
-  set isShown(value: boolean) {
-    this.#isShown = value;
-    this.#root.hidden = !value;
-    if (value) void this.#loadStored(null);
+  /** Shows the wall, or a stream close up; `recorded` hides this view. */
+  show(route: ViewRoute | undefined): void {
+    this.#isShown = route === undefined || route.isLive === true;
+    this.#root.hidden = !this.#isShown;
+    this.#closeUp.show(this.#isShown ? route : undefined);
+    this.#root.classList.toggle("has-close-up", this.isCloseUp);
+    if (this.#isShown && route === undefined) void this.#refreshStored();
     this.#updateWatchList();
   }
 
@@ -125,220 +106,113 @@ export class LiveView {
   }
 
   #updateStandstill(): void {
-    const cards = [...this.#groups.values()].flatMap((group) => [...group.cards.values()]);
-    for (const card of cards) card.standstill = this.#standstill;
+    for (const view of [...this.#wall.tiles, ...this.#closeUp.cards]) {
+      view.live.standstill = this.#standstill;
+      view.draw();
+    }
   }
 
-  /** Updates all cards. Called once a second. */
-  update({ sources, time }: StateJson): void {
-    const now = parseNanoseconds(time);
+  /** Updates all views. Called once a second. */
+  update({ sources, otherSources, time }: StateJson): void {
+    const at = parseNanoseconds(time);
+    const now = at === undefined ? Date.now() : toMilliseconds(at);
     this.#tickCount++;
-    for (const state of sources) {
-      const card = this.#getOrCreateCard(state);
-      card.update(state, now === undefined ? Date.now() : toMilliseconds(now), this.#tickCount);
-    }
-    for (const group of this.#groups.values()) this.#updateSummary(group, sources);
-    if (this.#isShown && this.#tickCount % 30 === 0) void this.#loadStored(null);
+    const live = sources.filter(({ ended }) => !ended);
+    this.#wall.update(live, otherSources, now);
+    this.#closeUp.update(sources, now, this.#tickCount);
+    const isDue = this.#tickCount % storedInterval === 0 || live.length !== this.#liveCount;
+    this.#liveCount = live.length;
+    if (this.#isShown && !this.isCloseUp && isDue) void this.#refreshStored();
     this.#updateEmptyNotice();
+  }
+
+  /** Shows times in the zone that was chosen. Those of live pictures follow with the next ones. */
+  onTimeZoneChange(): void {
+    void this.#refreshStored();
   }
 
   /** Selects the next palette of the focused image, or of all images. */
   nextPalette(): void {
-    const focused = document.activeElement?.closest(".card");
-    const focusedCard =
-      focused === null || focused === undefined ? undefined : this.#cards.get(focused);
-    const cards = focusedCard === undefined ? [...this.#visible.keys()] : [focusedCard.card];
-    for (const { picture } of cards) picture.nextPalette();
-  }
-
-  #getOrCreateCard({ stream, source }: SourceStateJson): SourceCard {
-    const group = this.#groups.get(stream) ?? this.#addGroup(stream);
-    const existing = group.cards.get(source);
-    if (existing !== undefined) return existing;
-    const card = new SourceCard(stream, source, this.#painter, () =>
-      this.#showAddress(stream, source),
+    const focused = [...this.#visible.values()].find(({ element }) =>
+      element.contains(document.activeElement),
     );
-    card.standstill = this.#standstill;
-    group.cards.set(source, card);
-    this.#cards.set(card.element, { group, source, card });
-    insertSorted(group.grid, card.element, "data-source", source);
-    group.grid.classList.toggle("single", group.cards.size === 1);
-    this.#observer.observe(card.element);
-    return card;
+    for (const { live } of focused === undefined ? this.#visible.values() : [focused]) {
+      live.picture.nextPalette();
+    }
   }
 
-  #addGroup(stream: string): StreamGroup {
-    const summary = element("p", { class: "about" });
-    const grid = element("div", { class: "grid" });
-    const group: StreamGroup = {
-      stream,
-      summary,
-      grid,
-      cards: new Map(),
-      isHistoryRequested: false,
-      element: element(
-        "section",
-        { class: "stream", "aria-label": stream, "data-stream": stream },
-        element(
-          "header",
-          {},
-          element("h2", { text: stream }),
-          summary,
-          element("a", {
-            href: formatHash({ stream }),
-            class: "to-recorded",
-            text: "Recorded frames",
-          }),
-        ),
-        grid,
-      ),
-    };
-    this.#groups.set(stream, group);
-    insertSorted(this.#streamList, group.element, "data-stream", stream);
-    if (this.#groups.size > 1 || this.#tickCount > 1) void this.#loadStored(null);
-    return group;
+  /** Shows the picture that is focused or close up on the whole screen, or the wall. */
+  toggleFullScreen(): void {
+    const chosen = this.isCloseUp ? this.#closeUp.chosen?.picture.element : this.#wall.element;
+    toggleFullScreen(chosen);
   }
 
-  #updateSummary({ stream, summary }: StreamGroup, sources: readonly SourceStateJson[]): void {
-    const ofStream = sources.filter((source) => source.stream === stream);
-    const frames = ofStream.reduce((sum, source) => sum + source.frames, 0);
-    const size = ofStream.reduce((sum, source) => sum + source.bytes, 0);
-    setText(summary, `${displayPlural(frames, "frame")}, ${displayBytes(size)}`);
+  /** Opens the live source before or after the one that is shown close up. */
+  goToAdjacent(by: -1 | 1): void {
+    if (this.isCloseUp) this.#closeUp.goToAdjacent(by);
+  }
+
+  #onChange(added: readonly LiveSourceView[], removed: readonly LiveSourceView[]): void {
+    for (const view of added) {
+      this.#views.set(view.element, view);
+      this.#observer.observe(view.element);
+      view.live.standstill = this.#standstill;
+    }
+    for (const view of removed) {
+      this.#observer.unobserve(view.element);
+      this.#hide(view);
+      view.live.close();
+    }
+    this.#updateWatchList();
+  }
+
+  #hide(view: LiveSourceView): void {
+    view.isVisible = false;
+    const key = keyOf(view.name);
+    if (this.#visible.get(key) === view) this.#visible.delete(key);
   }
 
   #onIntersection(entries: readonly IntersectionObserverEntry[]): void {
     for (const { target, isIntersecting } of entries) {
-      const found = this.#cards.get(target);
-      if (found === undefined) continue;
-      const { group, source, card } = found;
-      card.isVisible = isIntersecting;
-      if (isIntersecting) {
-        this.#visible.set(card, [group.stream, source]);
-        card.draw();
-        void this.#loadHistory(group);
-      } else this.#visible.delete(card);
-    }
-    this.#updateWatchList();
-  }
-
-  /** Requests the last five minutes of the stream's sources, once. */
-  async #loadHistory(group: StreamGroup): Promise<void> {
-    if (group.isHistoryRequested) return;
-    group.isHistoryRequested = true;
-    try {
-      const path = `/api/streams/${encodeURIComponent(group.stream)}`;
-      const { sources } = await this.#api.get<StreamJson>(path);
-      for (const { name, live } of sources) {
-        if (live !== null) group.cards.get(name)?.setHistory(live);
+      const view = this.#views.get(target);
+      if (view === undefined) continue;
+      if (!isIntersecting) this.#hide(view);
+      else if (target.isConnected) {
+        view.isVisible = true;
+        this.#visible.set(keyOf(view.name), view);
+        view.draw();
       }
-    } catch {
-      // Without a history the plots start now. The overview shows that the server is offline.
     }
-  }
-
-  /** Called when the page becomes visible or hidden. */
-  #onVisibilityChange(): void {
     this.#updateWatchList();
-    if (document.hidden) return;
-    for (const group of this.#groups.values()) {
-      group.isHistoryRequested = false;
-      if ([...group.cards.values()].some((card) => card.isVisible)) void this.#loadHistory(group);
-    }
   }
 
   #updateWatchList(): void {
     const isWatching = this.#isShown && !this.#isPaused && !document.hidden;
-    this.#frames.watch(isWatching ? [...this.#visible.values()] : []);
+    const names = [...this.#visible.values()].map(
+      ({ name }) => [name.stream, name.source] as const,
+    );
+    this.#frames.watch(isWatching ? names : []);
   }
 
   async #showFrame(header: LiveHeader, frame: Uint8Array<ArrayBuffer>): Promise<void> {
-    const card = this.#groups.get(header.stream)?.cards.get(header.source);
-    if (card === undefined || this.#isPaused) return;
-    const hasPicture = await card.showFrame(header, frame);
-    // Limits the rate of frames that cannot be shown, because they waste bandwidth.
-    if (!hasPicture || this.#reducedMotion.matches)
-      await new Promise((resolve) => setTimeout(resolve, reducedMotionIntervalMs));
+    const view = this.#visible.get(keyOf(header));
+    if (view === undefined || this.#isPaused) return;
+    const isVideo = codecOfType(header.type) !== undefined;
+    view.live.picture.minIntervalMs = this.#reducedMotion.matches ? slowIntervalMs : 0;
+    const result = await view.showFrame(header, frame);
+    // Limits the rate of frames that cannot be shown, because they waste bandwidth. Video is decoded
+    // whole, or its next picture would be damaged.
+    const isSlow = result === "error" || (this.#reducedMotion.matches && !isVideo);
+    if (isSlow) await new Promise((resolve) => setTimeout(resolve, slowIntervalMs));
   }
 
-  async #loadStored(after: string | null): Promise<void> {
-    try {
-      const from = after === null ? "" : `&after=${encodeURIComponent(after)}`;
-      const path = `/api/streams?limit=100${from}`;
-      const page = await this.#api.get<{ streams: StreamJson[]; next: string | null }>(path);
-      const rows = page.streams.map(createStoredRow);
-      if (after === null) this.#rows.replaceChildren(...rows);
-      else this.#rows.append(...rows);
-      this.#nextCursor = page.next;
-      this.#moreButton.hidden = page.next === null;
-      this.#storedSection.hidden = this.#rows.childElementCount === 0;
-      this.#updateEmptyNotice();
-    } catch {
-      // Keeps the current rows. The overview shows that the server is offline.
-    }
+  async #refreshStored(): Promise<void> {
+    await this.#stored.refresh();
+    this.#updateEmptyNotice();
   }
 
   #updateEmptyNotice(): void {
-    this.#emptyNotice.hidden = this.#groups.size > 0 || this.#rows.childElementCount > 0;
+    const isEmpty = this.#liveCount === 0 && this.#stored.length === 0;
+    this.#emptyNotice.hidden = !isEmpty || this.isCloseUp;
   }
-}
-
-function createStoredRow({ name, sources }: StreamJson): HTMLElement {
-  const frames = sources.reduce((sum, source) => sum + source.frames, 0);
-  const size = sources.reduce((sum, source) => sum + source.bytes, 0);
-  const [first, last] = captureRange(sources);
-  const names = sources.map((source) => source.name);
-  const shown =
-    names.length > 4
-      ? `${names.slice(0, 3).join(", ")} and ${names.length - 3} more`
-      : names.join(", ");
-  const cells = [
-    shown,
-    displayCount(frames),
-    displayBytes(size),
-    formatTime(first),
-    formatTime(last),
-  ];
-  const row = element(
-    "tr",
-    {},
-    element(
-      "th",
-      { scope: "row" },
-      element("a", { href: formatHash({ stream: name }), text: name }),
-    ),
-    ...cells.map((text) => element("td", { text })),
-  );
-  setAttribute(row, "data-stream", name);
-  return row;
-}
-
-/** Returns the first and last capture time over several sources. */
-export function captureRange(
-  sources: readonly {
-    readonly firstCaptured: string | null;
-    readonly lastCaptured: string | null;
-  }[],
-): [bigint | undefined, bigint | undefined] {
-  let [first, last]: [bigint | undefined, bigint | undefined] = [undefined, undefined];
-  for (const { firstCaptured, lastCaptured } of sources) {
-    const [from, to] = [parseNanoseconds(firstCaptured), parseNanoseconds(lastCaptured)];
-    if (from !== undefined && (first === undefined || from < first)) first = from;
-    if (to !== undefined && (last === undefined || to > last)) last = to;
-  }
-  return [first, last];
-}
-
-function formatTime(time: bigint | undefined): string {
-  return time === undefined ? "–" : displayDateTime(time).slice(0, 19);
-}
-
-/** Numeric collation: cam-2 comes before cam-10. */
-const nameOrder = new Intl.Collator("en", { numeric: true });
-
-/** Inserts an element among siblings that are sorted by the attribute `key`. */
-function insertSorted(parent: HTMLElement, child: HTMLElement, key: string, name: string): void {
-  const next = [...parent.children].find(
-    (sibling) => nameOrder.compare(sibling.getAttribute(key) ?? "", name) > 0,
-  );
-  parent.insertBefore(child, next ?? null);
 }

@@ -1,7 +1,7 @@
 /** Header and footer of the page: connection, store, senders and problems. */
 /// <reference lib="dom" />
 import type { ProblemJson, SenderJson, StateJson, StoreJson } from "./api.ts";
-import { announce, byId, element, setAttribute, setText } from "./dom.ts";
+import { announce, button, byId, element, setAttribute, setText } from "./dom.ts";
 import {
   displayBytes,
   displayTimeOfDay,
@@ -11,7 +11,9 @@ import {
   toMilliseconds,
   displayDateTime,
   parseNanoseconds,
+  zoneName,
 } from "./format.ts";
+import type { Preferences } from "./preferences.ts";
 
 /** Limit of listed problems; the server remembers as many. */
 const maxProblems = 100;
@@ -28,10 +30,15 @@ export class Overview {
   readonly #sendersButton = byId("to-senders", HTMLButtonElement);
   readonly #problemsButton = byId("to-problems", HTMLButtonElement);
   readonly #list = element("ol", { class: "problems" });
+  readonly #clear = button("Clear", () => this.#clearProblems());
+  readonly #preferences: Preferences;
+  /** Newest first. */
+  #shownProblems: readonly ProblemJson[] = [];
   #isOnline: boolean | undefined;
   #announcedAt = 0;
 
-  constructor() {
+  constructor(preferences: Preferences) {
+    this.#preferences = preferences;
     for (const [from, to] of [
       [this.#sendersButton, "senders-title"],
       [this.#problemsButton, "problems-title"],
@@ -42,7 +49,7 @@ export class Overview {
         title.focus();
       });
     }
-    this.#updateProblemCount();
+    this.#showProblems();
   }
 
   /** Whether the server responds. */
@@ -52,13 +59,14 @@ export class Overview {
     this.#isOnline = value;
     document.body.classList.toggle("away", !value);
     document.body.classList.toggle("present", value);
-    const since = new Date().toISOString().slice(11, 19);
+    const now = BigInt(Date.now()) * 1_000_000n;
+    const since = `${displayTimeOfDay(now).slice(0, 8)} ${zoneName(now)}`;
     setText(
       this.#connection,
       value
         ? "Connected"
         : wasOnline === true
-          ? `No connection to the server since ${since} UTC; trying again`
+          ? `No connection to the server since ${since}; trying again`
           : "The server does not answer; trying again",
     );
   }
@@ -126,30 +134,52 @@ export class Overview {
 
   /** Replaces the list of problems, in any order. */
   setProblems(problems: readonly ProblemJson[]): void {
-    const ordered = problems.toSorted((one, other) =>
-      BigInt(one.time) < BigInt(other.time) ? 1 : -1,
-    );
-    this.#list.replaceChildren(...ordered.slice(0, maxProblems).map(createProblemItem));
-    this.#updateProblemCount();
+    this.#shownProblems = problems.toSorted((one, other) => (timeOf(one) < timeOf(other) ? 1 : -1));
+    this.#showProblems();
   }
 
   /** Adds a new problem and announces it. */
   addProblem(problem: ProblemJson): void {
-    this.#list.prepend(createProblemItem(problem));
-    while (this.#list.childElementCount > maxProblems) this.#list.lastElementChild?.remove();
-    this.#updateProblemCount();
+    this.#shownProblems = [problem, ...this.#shownProblems];
+    this.#showProblems();
     if (Date.now() - this.#announcedAt < announceIntervalMs) return;
     this.#announcedAt = Date.now();
     announce(problem.message);
   }
 
-  #updateProblemCount(): void {
-    const number = this.#list.childElementCount;
-    setText(this.#problemsButton, number === 0 ? "No problems" : displayPlural(number, "problem"));
-    this.#problemsButton.classList.toggle("bad", number > 0);
-    if (number === 0) setText(this.#problems, "No problems since the server started.");
-    else if (this.#list.parentNode !== this.#problems) this.#problems.replaceChildren(this.#list);
+  /** Shows the times of problems in the zone that was chosen. */
+  onTimeZoneChange(): void {
+    this.#showProblems();
   }
+
+  /** Hides the problems that are shown, also when the page is loaded again. */
+  #clearProblems(): void {
+    const [newest] = this.#shownProblems;
+    if (newest !== undefined) this.#preferences.clearedProblem = timeOf(newest);
+    this.#showProblems();
+    byId("problems-title", HTMLElement).focus();
+  }
+
+  #showProblems(): void {
+    const cleared = this.#preferences.clearedProblem;
+    this.#shownProblems = this.#shownProblems
+      .filter((problem) => timeOf(problem) > cleared)
+      .slice(0, maxProblems);
+    const count = this.#shownProblems.length;
+    setText(this.#problemsButton, count === 0 ? "No problems" : displayPlural(count, "problem"));
+    this.#problemsButton.classList.toggle("bad", count > 0);
+    this.#list.replaceChildren(...this.#shownProblems.map(createProblemItem));
+    if (count > 0) this.#problems.replaceChildren(this.#list, this.#clear);
+    else this.#problems.replaceChildren(cleared === 0n ? noProblems : noNewProblems);
+  }
+}
+
+const noProblems = "No problems since the server started.";
+const noNewProblems = "No problems since they were cleared.";
+
+/** Returns the time of a problem in ns since 1970. */
+function timeOf({ time }: ProblemJson): bigint {
+  return parseNanoseconds(time) ?? 0n;
 }
 
 function formatSender(sender: SenderJson, now: number): readonly [string, string] {
@@ -176,7 +206,7 @@ function createProblemItem({ time, code, message, stream, source }: ProblemJson)
     element("span", { text: message }),
   );
   if (at !== undefined)
-    setAttribute(item.firstElementChild!, "title", `${displayDateTime(at)} UTC`);
+    setAttribute(item.firstElementChild!, "title", `${displayDateTime(at)} ${zoneName(at)}`);
   if (where !== "") item.append(element("small", { text: where }));
   setAttribute(item, "data-code", code);
   return item;

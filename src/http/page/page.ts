@@ -4,9 +4,11 @@ import { ApiClient } from "./api.ts";
 import { Dialogs } from "./dialogs.ts";
 import { announce, byId, setAttribute, setText } from "./dom.ts";
 import { EventStream } from "./event-stream.ts";
+import { setTimeZone } from "./format.ts";
 import { listenForKeys } from "./keyboard.ts";
 import { LiveView } from "./live-view.ts";
 import { Overview } from "./overview.ts";
+import { browserStorage, Preferences } from "./preferences.ts";
 import { RecordedView } from "./recorded-view.ts";
 import { parseHash } from "./route.ts";
 import { PageLogin } from "./login.ts";
@@ -18,21 +20,24 @@ async function startPage(): Promise<void> {
   const dialogs = new Dialogs();
   const login = new PageLogin(dialogs);
   const api = new ApiClient(() => login.askForKey());
-  const painter = new GreyPainter(import.meta.url);
-  const overview = new Overview();
-  const live = new LiveView(byId("live", HTMLElement), api, painter, (stream, source) => {
+  const preferences = new Preferences(browserStorage());
+  setTimeZone(preferences.timeZone);
+  const overview = new Overview(preferences);
+  const options = { painter: new GreyPainter(import.meta.url), preferences };
+  const live = new LiveView(byId("live", HTMLElement), api, options, (stream, source) => {
     void login.showAddress(api, stream, source);
   });
-  const recorded = new RecordedView(byId("recorded", HTMLElement), api, painter);
+  const recorded = new RecordedView(byId("recorded", HTMLElement), api, options);
 
   await login.start();
   const applyRoute = (): void => {
     const route = parseHash(location.hash);
-    live.isShown = route === undefined;
-    byId("pause", HTMLElement).hidden = route !== undefined;
+    live.show(route);
+    byId("pause", HTMLElement).hidden = !live.isShown;
     document.title = route === undefined ? "frames" : `${route.stream} – frames`;
-    setText(byId("title", HTMLElement), route === undefined ? "Live" : `Recorded: ${route.stream}`);
-    void recorded.show(route);
+    const view = live.isShown ? "Live" : "Recorded";
+    setText(byId("title", HTMLElement), route === undefined ? view : `${view}: ${route.stream}`);
+    void recorded.show(live.isShown ? undefined : route);
   };
   window.addEventListener("hashchange", () => {
     applyRoute();
@@ -52,6 +57,19 @@ async function startPage(): Promise<void> {
     announce(isPaused ? "Live pictures paused" : "Live pictures continue");
   };
   pause.addEventListener("click", togglePause);
+  const zone = byId("zone", HTMLButtonElement);
+  const showZone = (): void => {
+    const isLocal = preferences.timeZone === "local";
+    setText(zone, isLocal ? "Local time" : "UTC");
+    setAttribute(zone, "aria-pressed", `${isLocal}`);
+  };
+  zone.addEventListener("click", () => {
+    preferences.timeZone = preferences.timeZone === "UTC" ? "local" : "UTC";
+    setTimeZone(preferences.timeZone);
+    showZone();
+    for (const view of [overview, live, recorded]) view.onTimeZoneChange();
+  });
+  showZone();
   byId("help", HTMLElement).addEventListener("click", () => dialogs.showShortcuts());
   byId("skip", HTMLElement).addEventListener("click", () => byId("main", HTMLElement).focus());
   listenForKeys({ dialogs, live, recorded, togglePause, isRecordedView: () => !live.isShown });

@@ -1,270 +1,303 @@
-/** Draws a frame on a canvas, grey images with a palette, and shows the value under the pointer. */
+/** Draws frames on a canvas, and shows the value of the pixel under the pointer. */
 /// <reference lib="dom" />
-import { type GreyImage, type GreyRange, greyKind, stretch } from "../picture/grey.ts";
-import { applyPalette, isPaletteName, type PaletteName, paletteNames } from "../picture/palette.ts";
-import type { RawShapeJson } from "./api.ts";
+import { type PaletteName, paletteNames } from "../picture/palette.ts";
 import { announce, element, setAttribute, setText } from "./dom.ts";
-import { displayCount } from "./format.ts";
+import { codecOfType, type VideoCodec } from "../../video/nal-units.ts";
+import { decodeFrame, type EncodedFrame, FrameImage } from "./frame-image.ts";
+import type { GreyPainter } from "./grey-painter.ts";
+import { keyOf, type SourceName } from "./natural-order.ts";
 import { PaletteScale } from "./palette-scale.ts";
-import type { RangeMode, GreyPainter } from "./grey-painter.ts";
+import type { Preferences } from "./preferences.ts";
+import { VideoPlayer } from "./video-player.ts";
+import { type PicturePlacement, type Point, type PixelSize, Viewport } from "./viewport.ts";
 
-/** Image types that browsers decode. Other types could contain code. */
-const displayableType = /^image\/(?:jpeg|png|webp|gif|bmp|avif)$/;
+/** Device pixels per pixel of the picture from which on single pixels are shown without smoothing. */
+const pixelatedScale = 1.5;
 
-/** The grey image shown, and how its values map to colours. */
-interface ShownGrey {
-  readonly grey: GreyImage;
-  readonly range: GreyRange;
-  readonly palette: PaletteName;
+export interface PictureOptions {
+  readonly painter: GreyPainter;
+  readonly preferences: Preferences;
+  /** Source that the palette is remembered for. */
+  readonly source: SourceName;
+  /** `live` smooths the range of grey values from frame to frame. */
+  readonly mode: "live" | "stored";
+  /** Shared by pictures that show the same part. */
+  readonly viewport?: Viewport;
 }
+
+/** `nothing` if the frame before it is still shown. */
+export type ShowResult = "shown" | "nothing" | "error";
 
 export class Picture {
   /** Canvas and overlays. */
   readonly element: HTMLElement;
+  readonly canvas = element("canvas", { role: "img" });
   /** Colour scale; hidden unless the image is grey. */
   readonly scale: PaletteScale;
-  readonly #painter: GreyPainter;
-  readonly #canvas = element("canvas", {
-    width: 4,
-    height: 3,
-    role: "img",
-    tabindex: 0,
-    "aria-description": "Enter and arrows read values",
-  });
+  readonly viewport: Viewport;
+  readonly #options: PictureOptions;
+  readonly #key: string;
   readonly #context: CanvasRenderingContext2D;
   readonly #crosshair = element("div", { class: "cross", hidden: true });
   readonly #value = element("div", { class: "value", hidden: true });
   readonly #note = element("p", { class: "note", hidden: true });
-  readonly #storageKey: string;
-  readonly #mode: "live" | "stored";
-  #shownGrey: ShownGrey | undefined;
-  #bitmap: ImageBitmap | undefined;
-  #chosenPalette: PaletteName | undefined;
+  readonly #badge = element("p", { class: "badge", hidden: true });
+  readonly #observer = new ResizeObserver(() => this.#draw());
+  readonly #onViewChange = (): void => this.#draw();
+  /** Least time between frames that are shown. */
+  minIntervalMs = 0;
+  #drawnAt = -Infinity;
+  #player: VideoPlayer | undefined;
+  #isClosed = false;
+  #frame: FrameImage | undefined;
+  #palette: PaletteName | undefined;
   #isRangeFixed = false;
-  /** The pixel whose value is shown. */
-  #pixel: { x: number; y: number } | undefined;
 
-  /**
-   * @param storageName key under which `localStorage` remembers the palette
-   * @param mode `live` smooths the range from frame to frame
-   */
-  constructor(painter: GreyPainter, storageName: string, mode: "live" | "stored") {
-    this.#painter = painter;
-    this.#storageKey = `palette ${storageName}`;
-    this.#mode = mode;
-    this.#context = this.#canvas.getContext("2d", { alpha: false })!;
-    this.#chosenPalette = loadPalette(this.#storageKey);
+  constructor(options: PictureOptions) {
+    this.#options = options;
+    this.#key = keyOf(options.source);
+    this.#palette = options.preferences.palette(this.#key);
+    this.viewport = options.viewport ?? new Viewport();
+    this.viewport.subscribe(this.#onViewChange);
+    this.#context = this.canvas.getContext("2d")!;
     this.element = element(
       "div",
       { class: "picture" },
-      this.#canvas,
+      this.canvas,
       this.#crosshair,
       this.#value,
+      this.#badge,
       this.#note,
     );
     this.scale = new PaletteScale(
-      (name) => this.#setPalette(name),
+      (name) => void this.#setPalette(name),
       (isFixed) => (this.#isRangeFixed = isFixed),
     );
-    this.#addListeners();
+    this.#observer.observe(this.canvas);
+  }
+
+  /** Frees the memory. The picture must not be used again. */
+  close(): void {
+    this.#isClosed = true;
+    this.#player?.close();
+    this.#observer.disconnect();
+    this.viewport.unsubscribe(this.#onViewChange);
+    this.#frame?.close();
+    this.#frame = undefined;
   }
 
   /** Description for screen readers. */
   set label(text: string) {
-    setAttribute(this.#canvas, "aria-label", text);
+    setAttribute(this.canvas, "aria-label", text);
+  }
+
+  /** Text on the picture that says that it stands still; undefined if it does not. */
+  set badge(text: string | undefined) {
+    setText(this.#badge, text ?? "");
+    this.#badge.hidden = text === undefined;
+  }
+
+  /** Size of the frame shown. */
+  get size(): PixelSize | undefined {
+    return this.#frame;
+  }
+
+  /** Size of the canvas in device pixels. */
+  get box(): PixelSize {
+    return this.canvas;
+  }
+
+  /** Text of the value under the cursor; empty without one. */
+  get valueText(): string {
+    return this.#value.hidden ? "" : this.#value.textContent;
   }
 
   /**
-   * Shows a frame, or an error message if that fails. May transfer `bytes`, so do not use them
-   * again.
-   *
-   * @returns whether the frame is shown
+   * Shows a frame, or an error message if that fails. Frames of encoded video are decoded in the order
+   * of calls. `nothing` changes if it is one that the decoder only needs for others.
    */
-  async show(
-    bytes: Uint8Array<ArrayBuffer>,
-    type: string,
-    raw: RawShapeJson | null,
-  ): Promise<boolean> {
+  async show(frame: EncodedFrame): Promise<ShowResult> {
     try {
-      if (greyKind(bytes, raw) === undefined) await this.#showColours(bytes, type, raw);
-      else await this.#showGrey(bytes, raw);
+      const image = await this.#decode(frame);
+      if (image === undefined) return "nothing";
+      if (performance.now() - this.#drawnAt < this.minIntervalMs) {
+        image.close();
+        return "nothing";
+      }
+      this.#replace(image);
     } catch (error) {
       this.showError(error instanceof Error ? error.message : `${error}`);
-      return false;
+      return "error";
     }
-    this.#note.hidden = true;
-    this.#readValue();
-    return true;
+    return "shown";
+  }
+
+  /** Shows a picture of a video. Closes it when it is no longer needed. */
+  showVideoFrame(frame: VideoFrame): void {
+    this.#replace(new FrameImage(frame));
+  }
+
+  async #decode(frame: EncodedFrame): Promise<FrameImage | undefined> {
+    const codec = codecOfType(frame.type);
+    if (codec !== undefined) {
+      const image = await this.#playerFor(codec).decode(frame.bytes);
+      return image === undefined ? undefined : new FrameImage(image);
+    }
+    const followed = this.#options.mode === "live" ? "follow" : "fresh";
+    return await decodeFrame(frame, this.#options.painter, {
+      palette: this.#palette,
+      previousRange: this.#frame?.coloured?.range,
+      rangeMode: this.#isRangeFixed ? "keep" : followed,
+    });
+  }
+
+  #playerFor(codec: VideoCodec): VideoPlayer {
+    if (this.#player?.codec === codec) return this.#player;
+    this.#player?.close();
+    return (this.#player = new VideoPlayer(codec));
   }
 
   /** Shows an error message instead of an image, and nothing of the image before it. */
   showError(text: string): void {
+    this.#frame?.close();
+    this.#frame = undefined;
+    this.scale.hide();
     setText(this.#note, text);
     this.#note.hidden = false;
-    this.element.classList.add("empty");
-    this.#shownGrey = undefined;
-    this.scale.hide();
-    this.#readValue();
+    this.#draw();
   }
 
   /** Selects the next palette, if the image is grey. */
   nextPalette(): void {
-    if (this.#shownGrey === undefined) return;
-    const index = paletteNames.indexOf(this.#shownGrey.palette);
-    this.#setPalette(paletteNames[(index + 1) % paletteNames.length]!);
+    const palette = this.#frame?.coloured?.palette;
+    if (palette === undefined) return;
+    const index = paletteNames.indexOf(palette);
+    void this.#setPalette(paletteNames[(index + 1) % paletteNames.length]!);
   }
 
-  async #showColours(
-    bytes: Uint8Array<ArrayBuffer>,
-    type: string,
-    raw: RawShapeJson | null,
-  ): Promise<void> {
-    const kind = raw === null ? type : `raw ${raw.format}`;
-    const message = `This page cannot show ${kind}; the stored frame can be downloaded`;
-    if (raw !== null || !displayableType.test(type)) throw new Error(message);
-    let bitmap: ImageBitmap;
-    try {
-      bitmap = await createImageBitmap(new Blob([bytes], { type }));
-    } catch {
-      throw new Error("The frame is damaged, or is not a picture");
+  async #setPalette(palette: PaletteName): Promise<void> {
+    this.#palette = palette;
+    this.#options.preferences.setPalette(this.#key, palette);
+    const frame = this.#frame;
+    const recoloured = await frame?.recolour(palette);
+    if (recoloured === undefined) return;
+    // A newer frame may have come meanwhile, in the new palette.
+    if (this.#frame === frame) this.#replace(recoloured);
+    else recoloured.close();
+  }
+
+  #replace(frame: FrameImage): void {
+    if (this.#isClosed) return frame.close();
+    this.#frame?.close();
+    this.#drawnAt = performance.now();
+    this.#frame = frame;
+    this.#note.hidden = true;
+    if (frame.coloured === undefined) this.scale.hide();
+    else this.scale.show(frame.coloured.palette, frame.coloured.range);
+    this.element.style.setProperty("--ratio", `${frame.width / frame.height}`);
+    this.#draw();
+  }
+
+  /** Puts the cursor on the pixel at a position of the window, if there is one. */
+  pointAt(clientX: number, clientY: number): void {
+    const { left, top } = this.canvas.getBoundingClientRect();
+    const ratio = this.#pixelRatio;
+    const place = this.#placement;
+    if (place === undefined) return;
+    const { width, height } = this.#frame!;
+    const x = ((clientX - left) * ratio - place.left) / (width * place.scale);
+    const y = ((clientY - top) * ratio - place.top) / (height * place.scale);
+    const isInside = x >= 0 && x < 1 && y >= 0 && y < 1;
+    this.viewport.cursor = isInside ? { x, y } : undefined;
+  }
+
+  /** Puts the cursor on the pixel in the middle of what is shown. */
+  pointAtMiddle(): void {
+    const { left, top, width, height } = this.canvas.getBoundingClientRect();
+    this.pointAt(left + width / 2, top + height / 2);
+  }
+
+  /** Moves the cursor by pixels of the picture, and the picture if the cursor leaves the box. */
+  moveCursor(x: number, y: number): void {
+    const { cursor } = this.viewport;
+    const frame = this.#frame;
+    if (cursor === undefined || frame === undefined) return;
+    const pixel = pixelAt(cursor, frame);
+    const clamp = (at: number, length: number): number => Math.max(0, Math.min(length - 1, at));
+    this.viewport.cursor = {
+      x: (clamp(pixel.x + x, frame.width) + 0.5) / frame.width,
+      y: (clamp(pixel.y + y, frame.height) + 0.5) / frame.height,
+    };
+    this.#scrollToCursor();
+    announce(this.#value.textContent);
+  }
+
+  #scrollToCursor(): void {
+    const place = this.#placement;
+    const { cursor } = this.viewport;
+    if (place === undefined || cursor === undefined) return;
+    const { width, height } = this.#frame!;
+    const beyond = (at: number, length: number): number =>
+      at < 0 ? -at : at > length ? length - at : 0;
+    const x = beyond(place.left + cursor.x * width * place.scale, this.box.width);
+    const y = beyond(place.top + cursor.y * height * place.scale, this.box.height);
+    if (x !== 0 || y !== 0) this.viewport.panBy(x, y, this.#frame!, this.box);
+  }
+
+  get #pixelRatio(): number {
+    return window.devicePixelRatio || 1;
+  }
+
+  get #placement(): PicturePlacement | undefined {
+    const { width, height } = this.box;
+    if (this.#frame === undefined || width === 0 || height === 0) return undefined;
+    return this.viewport.place(this.#frame, this.box);
+  }
+
+  #draw(): void {
+    const { canvas } = this;
+    const ratio = this.#pixelRatio;
+    const [width, height] = [canvas.clientWidth, canvas.clientHeight].map((length) =>
+      Math.round(length * ratio),
+    ) as [number, number];
+    if (canvas.width !== width || canvas.height !== height) {
+      canvas.width = width;
+      canvas.height = height;
     }
-    this.#resize(bitmap.width, bitmap.height);
-    this.#context.drawImage(bitmap, 0, 0);
-    this.#bitmap?.close();
-    this.#bitmap = bitmap;
-    this.#shownGrey = undefined;
-    this.scale.hide();
-  }
-
-  async #showGrey(bytes: Uint8Array<ArrayBuffer>, raw: RawShapeJson | null): Promise<void> {
-    const rangeMode: RangeMode = this.#mode === "live" ? "follow" : "fresh";
-    const { pixels, range, palette, ...grey } = await this.#painter.paint({
-      bytes,
-      raw,
-      palette: this.#chosenPalette,
-      previousRange: this.#shownGrey?.range,
-      rangeMode: this.#isRangeFixed ? "keep" : rangeMode,
-    });
-    this.#resize(grey.width, grey.height);
-    this.#context.putImageData(new ImageData(pixels, grey.width, grey.height), 0, 0);
-    this.#bitmap?.close();
-    this.#bitmap = undefined;
-    this.#shownGrey = { grey, range, palette };
-    this.scale.show(palette, range);
-  }
-
-  #setPalette(palette: PaletteName): void {
-    this.#chosenPalette = palette;
-    savePalette(this.#storageKey, palette);
-    if (this.#shownGrey === undefined) return;
-    const { grey, range } = this.#shownGrey;
-    const pixels = applyPalette(stretch(grey, range), palette);
-    this.#context.putImageData(new ImageData(pixels, grey.width, grey.height), 0, 0);
-    this.#shownGrey = { grey, range, palette };
-    this.scale.show(palette, range);
-  }
-
-  #resize(width: number, height: number): void {
-    if (this.#canvas.width !== width || this.#canvas.height !== height) {
-      this.#canvas.width = width;
-      this.#canvas.height = height;
-      this.element.style.setProperty("--ratio", `${width / height}`);
+    const context = this.#context;
+    context.clearRect(0, 0, width, height);
+    const place = this.#placement;
+    if (place !== undefined) {
+      const frame = this.#frame!;
+      const { left, top, scale } = place;
+      context.imageSmoothingEnabled = scale < pixelatedScale;
+      context.drawImage(frame.image, left, top, frame.width * scale, frame.height * scale);
     }
-    this.element.classList.remove("empty");
-    // Shows single pixels without smoothing when the image is enlarged.
-    const isEnlarged = this.#canvas.clientWidth * window.devicePixelRatio > width * 1.5;
-    this.#canvas.classList.toggle("enlarged", isEnlarged);
+    this.element.classList.toggle("empty", place === undefined);
+    this.element.classList.toggle("zoomed", !this.viewport.isFit);
+    this.#showValue(place);
   }
 
-  #addListeners(): void {
-    const canvas = this.#canvas;
-    canvas.addEventListener("pointermove", ({ offsetX, offsetY }) => {
-      this.#pixel = {
-        x: Math.floor((offsetX / canvas.clientWidth) * canvas.width),
-        y: Math.floor((offsetY / canvas.clientHeight) * canvas.height),
-      };
-      this.#readValue();
-    });
-    canvas.addEventListener("pointerleave", () => this.#clearPixel());
-    canvas.addEventListener("blur", () => this.#clearPixel());
-    canvas.addEventListener("keydown", (event) => this.#onKey(event));
-  }
-
-  #onKey(event: KeyboardEvent): void {
-    const step = event.shiftKey ? 16 : 1;
-    const direction = {
-      ArrowLeft: [-1, 0],
-      ArrowRight: [1, 0],
-      ArrowUp: [0, -1],
-      ArrowDown: [0, 1],
-    }[event.key];
-    if (event.key === "Escape" && this.#pixel !== undefined) {
-      this.#clearPixel();
-    } else if (event.key === "Enter") {
-      this.#pixel = { x: this.#canvas.width >> 1, y: this.#canvas.height >> 1 };
-    } else if (direction !== undefined && this.#pixel !== undefined) {
-      this.#pixel = {
-        x: this.#pixel.x + direction[0]! * step,
-        y: this.#pixel.y + direction[1]! * step,
-      };
-    } else return;
-    event.preventDefault();
-    event.stopPropagation();
-    this.#readValue();
-    // Announces the value only on a key press, not whenever a new frame changes it.
-    if (this.#pixel !== undefined) announce(this.#value.textContent);
-  }
-
-  #clearPixel(): void {
-    this.#pixel = undefined;
-    this.#readValue();
-  }
-
-  /** Shows the value of the selected pixel. */
-  #readValue(): void {
-    const isPixelShown = this.#pixel !== undefined && this.#note.hidden;
-    this.#crosshair.hidden = !isPixelShown;
-    this.#value.hidden = !isPixelShown;
-    if (!isPixelShown) return;
-    const { width, height } = this.#canvas;
-    const x = Math.max(0, Math.min(width - 1, this.#pixel!.x));
-    const y = Math.max(0, Math.min(height - 1, this.#pixel!.y));
-    this.#pixel = { x, y };
-    this.#crosshair.style.left = `${((x + 0.5) / width) * 100}%`;
-    this.#crosshair.style.top = `${((y + 0.5) / height) * 100}%`;
-    setText(this.#value, `${x}, ${y}: ${this.#valueAt(x, y)}`);
-  }
-
-  #valueAt(x: number, y: number): string {
-    if (this.#shownGrey !== undefined) {
-      const { width, samples } = this.#shownGrey.grey;
-      return displayCount(samples[y * width + x] ?? 0);
-    }
-    if (this.#bitmap === undefined) return "";
-    // Reads from a 1x1 canvas, because reading the visible canvas would make drawing on it slow.
-    onePixel ??= new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true })!;
-    onePixel.drawImage(this.#bitmap, x, y, 1, 1, 0, 0, 1, 1);
-    const [red, green, blue] = onePixel.getImageData(0, 0, 1, 1).data;
-    return `${red} ${green} ${blue}`;
+  /** Shows the value of the pixel under the cursor. */
+  #showValue(place: PicturePlacement | undefined): void {
+    const { cursor } = this.viewport;
+    const isShown = cursor !== undefined && place !== undefined;
+    this.#crosshair.hidden = !isShown;
+    this.#value.hidden = !isShown;
+    if (!isShown) return;
+    const frame = this.#frame!;
+    const { x, y } = pixelAt(cursor, frame);
+    const ratio = this.#pixelRatio;
+    this.#crosshair.style.left = `${(place.left + (x + 0.5) * place.scale) / ratio}px`;
+    this.#crosshair.style.top = `${(place.top + (y + 0.5) * place.scale) / ratio}px`;
+    setText(this.#value, `${x}, ${y}: ${frame.valueAt(x, y)}`);
   }
 }
 
-let onePixel: OffscreenCanvasRenderingContext2D | undefined;
-
-function loadPalette(key: string): PaletteName | undefined {
-  try {
-    const stored = localStorage.getItem(key);
-    return stored !== null && isPaletteName(stored) ? stored : undefined;
-  } catch {
-    // Some browsers throw here if they block storage.
-    return undefined;
-  }
-}
-
-function savePalette(key: string, palette: PaletteName): void {
-  try {
-    localStorage.setItem(key, palette);
-  } catch {
-    // As above. The palette is kept until the page is closed.
-  }
+/** Returns the pixel at a point that is given as shares of width and height. */
+function pixelAt({ x, y }: Point, { width, height }: PixelSize): Point {
+  return {
+    x: Math.max(0, Math.min(width - 1, Math.floor(x * width))),
+    y: Math.max(0, Math.min(height - 1, Math.floor(y * height))),
+  };
 }

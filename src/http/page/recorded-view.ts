@@ -1,111 +1,74 @@
 /** The recorded view: frames of one time side by side, with timeline, stepping and playback. */
 /// <reference lib="dom" />
-import {
-  type ApiClient,
-  ApiError,
-  type FrameJson,
-  type GapJson,
-  type StateJson,
-  type StreamJson,
-} from "./api.ts";
-import { announce, button, element, setAttribute, setText } from "./dom.ts";
-import { displayCount, toMilliseconds, displayDateTime, parseNanoseconds } from "./format.ts";
-import { captureRange } from "./live-view.ts";
+import { type ApiClient, ApiError, captureRange, type StateJson, type StreamJson } from "./api.ts";
+import { parseDestination } from "./destination.ts";
+import { element, setText } from "./dom.ts";
+import { displayCount, displayDateTime, parseNanoseconds, zoneName } from "./format.ts";
+import { FrameNavigator, type NavigatorHandlers } from "./frame-navigator.ts";
 import { FramePanel } from "./frame-panel.ts";
+import { GapList } from "./gap-list.ts";
+import { compareNames } from "./natural-order.ts";
+import type { PictureOptions } from "./picture.ts";
 import { formatHash, type ViewRoute } from "./route.ts";
-import type { GreyPainter } from "./grey-painter.ts";
-import { type Lane, Timeline } from "./timeline.ts";
+import { StreamSelect } from "./stream-select.ts";
+import { type Density, type GapMark, type Lane, Timeline } from "./timeline.ts";
+import { Transport, type TransportHandlers } from "./transport.ts";
+import { createViewTools, toggleFullScreen } from "./view-tools.ts";
+import { Viewport } from "./viewport.ts";
 
-/** Target of a seek: time, first frame, frame number, or offset in frames (negative: back). */
-type SeekTarget =
-  | { readonly at: bigint }
-  | { readonly first: true }
-  | { readonly number: number }
-  | { readonly by: number };
-
-/** Limit of sources in one `moment` request. */
-const maxRequestedSources = 64;
-/** Frames requested ahead during playback. */
-const prefetchFrames = 60;
-/** Maximum delay between two frames during playback. Longer pauses are shortened. */
-const maxPlaybackDelayMs = 1_000;
 /** Minimum interval between two URL changes, because browsers limit their rate. */
 const addressIntervalMs = 400;
-/** Limit of losses on the timeline. */
-const maxLosses = 2_000;
 
-export class RecordedView {
+export class RecordedView implements NavigatorHandlers, TransportHandlers {
   readonly #root: HTMLElement;
   readonly #api: ApiClient;
-  readonly #painter: GreyPainter;
-  readonly #timeline = new Timeline((at) => this.#seek({ at }));
-  readonly #title = element("h2");
+  readonly #options: Pick<PictureOptions, "painter" | "preferences">;
+  readonly #gaps: GapList;
+  readonly #navigator: FrameNavigator;
+  readonly #transport = new Transport(this);
+  readonly #timeline: Timeline;
+  readonly #streams: StreamSelect;
+  readonly #title = element("bdi");
   readonly #note = element("p", { class: "notice", hidden: true, role: "status" });
   readonly #grid = element("div", { class: "grid" });
-  readonly #day = element("span", { class: "day" });
-  readonly #time = element("span");
-  readonly #moment = element("p", { class: "moment" }, this.#day, this.#time);
-  readonly #play = button("Play", () => this.togglePlaying(), { "aria-keyshortcuts": "Space" });
-  readonly #number = element("input", {
-    type: "text",
-    inputmode: "numeric",
-    pattern: "[0-9]*",
-    "aria-label": "Frame number",
-    placeholder: "number",
-  });
   readonly #observer = new IntersectionObserver((entries) => this.#onIntersection(entries));
   readonly #panelByElement = new WeakMap<Element, FramePanel>();
   #panels: readonly FramePanel[] = [];
   #lanes = new Map<string, Lane>();
-  #losses: { source: string; at: bigint }[] = [];
+  /** Shared by the pictures of a stream. */
+  #viewport = new Viewport();
   #stream: string | undefined;
-  #chosenSource = "";
-  #shownAt = 0n;
-  #isBusy = false;
-  #pendingTarget: SeekTarget | undefined;
-  /** Whether panels have become visible that still show another time. */
-  #needsRefresh = false;
-  #isPlaying = false;
   #addressTimer = 0;
 
-  constructor(root: HTMLElement, api: ApiClient, painter: GreyPainter) {
+  constructor(
+    root: HTMLElement,
+    api: ApiClient,
+    options: Pick<PictureOptions, "painter" | "preferences">,
+  ) {
     this.#root = root;
     this.#api = api;
-    this.#painter = painter;
-    const form = element(
-      "form",
-      { class: "go" },
-      this.#number,
-      element("button", { type: "submit", text: "Go" }),
-    );
-    form.addEventListener("submit", (event) => {
-      event.preventDefault();
-      const number = Number(this.#number.value.replaceAll(/[\s,.]/g, ""));
-      if (Number.isSafeInteger(number) && number > 0) this.#seek({ number });
+    this.#options = options;
+    this.#gaps = new GapList(api);
+    this.#navigator = new FrameNavigator(api, this.#gaps, this);
+    this.#streams = new StreamSelect(api, (stream) => {
+      location.hash = formatHash({ stream, at: this.#navigator.shownAt });
     });
-    const transport = element(
-      "div",
-      { class: "transport steps", role: "group", "aria-label": "Steps" },
-      button("First", () => this.goToEnd(-1)),
-      button("Previous", () => this.step(-1)),
-      this.#play,
-      button("Next", () => this.step(1)),
-      button("Last", () => this.goToEnd(1)),
-    );
-    const zoom = element(
-      "div",
-      { class: "transport zoom", role: "group", "aria-label": "Zoom" },
-      button("−", () => this.zoom(2), { "aria-label": "Zoom out" }),
-      button("+", () => this.zoom(0.5), { "aria-label": "Zoom in" }),
-      button("All", () => this.#timeline.showAll()),
-    );
+    this.#timeline = new Timeline({
+      onSeek: (at, source) => {
+        if (source !== undefined && source !== this.#navigator.chosenSource) this.#choose(source);
+        this.#navigator.seek({ at });
+      },
+      loadDensity: (sources, from, to, parts) => this.#loadDensity(sources, from, to, parts),
+    });
     root.append(
       element(
         "header",
         { class: "recorded-head" },
         element("a", { href: "#/", text: "Live" }),
         element("span", { class: "about", "aria-hidden": true, text: "/" }),
-        this.#title,
+        element("h2", {}, this.#title),
+        this.#streams.element,
+        createViewTools(() => this.#navigator.chosenPanel),
       ),
       this.#note,
       this.#grid,
@@ -113,23 +76,25 @@ export class RecordedView {
         "section",
         { class: "dock", "aria-label": "Timeline" },
         this.#timeline.element,
-        element("div", { class: "controls" }, transport, this.#moment, form, zoom),
+        this.#transport.element,
       ),
     );
+    this.onPlayingChange();
   }
 
   /** Shows a route, or hides the view if there is none. */
   async show(route: ViewRoute | undefined): Promise<void> {
     this.#root.hidden = route === undefined;
     if (route === undefined) {
-      this.#setPlaying(false);
+      this.#clear();
       this.#stream = undefined;
       return;
     }
     if (route.stream !== this.#stream && !(await this.#load(route.stream))) return;
     const hasSource = route.source !== undefined && this.#lanes.has(route.source);
     this.#choose(hasSource ? route.source! : (this.#panels[0]?.source ?? ""));
-    this.#seek({ at: route.at ?? this.#lanes.get(this.#chosenSource)?.last ?? 0n });
+    const last = this.#lanes.get(this.#navigator.chosenSource)?.last ?? 0n;
+    this.#navigator.seek({ at: route.at ?? last });
   }
 
   /** Extends the timeline while the stream receives frames. */
@@ -146,24 +111,49 @@ export class RecordedView {
     if (isLonger) this.#showLanes();
   }
 
+  /** Shows times in the zone that was chosen. */
+  onTimeZoneChange(): void {
+    if (this.#stream === undefined || this.#navigator.shownAt === 0n) return;
+    this.onMoment();
+    for (const panel of this.#panels) panel.updateTimes();
+  }
+
   /** Moves by a number of frames; negative is back. */
   step(by: number): void {
-    this.#setPlaying(false);
-    this.#seek({ by });
+    this.#navigator.stop();
+    this.#navigator.seek({ by });
   }
 
   /** Moves to the first or the last frame. */
   goToEnd(direction: -1 | 1): void {
-    this.#setPlaying(false);
-    const lane = this.#lanes.get(this.#chosenSource);
+    this.#navigator.stop();
+    const lane = this.#lanes.get(this.#navigator.chosenSource);
     if (lane === undefined) return;
     // Of frames with the same capture time, a moment shows the last.
-    this.#seek(direction < 0 ? { first: true } : { at: lane.last });
+    this.#navigator.seek(direction < 0 ? { first: true } : { at: lane.last });
+  }
+
+  goToGap(direction: -1 | 1): void {
+    this.#navigator.stop();
+    this.#navigator.seek({ gap: direction });
+  }
+
+  /** Goes to a frame number or a time that the user typed. */
+  goTo(text: string): void {
+    const now = BigInt(Date.now()) * 1_000_000n;
+    const destination = parseDestination(text, this.#navigator.shownAt, now);
+    const example = "Type a frame number such as 12, or a time such as yesterday 14:03";
+    this.onNotice(destination === undefined ? example : undefined);
+    if (destination === undefined) return;
+    this.#transport.leaveDestination();
+    this.#navigator.stop();
+    this.#navigator.seek(destination);
   }
 
   /** Selects the previous or next source for stepping. */
   chooseAdjacent(by: number): void {
-    const index = this.#panels.findIndex(({ source }) => source === this.#chosenSource);
+    const { chosenSource } = this.#navigator;
+    const index = this.#panels.findIndex(({ source }) => source === chosenSource);
     const next = this.#panels.at((index + by) % this.#panels.length);
     if (next !== undefined) this.#choose(next.source);
   }
@@ -176,34 +166,52 @@ export class RecordedView {
     this.#timeline.showAll();
   }
 
-  focusNumber(): void {
-    this.#number.focus();
-    this.#number.select();
+  focusDestination(): void {
+    this.#transport.focusDestination();
   }
 
   download(): void {
-    this.#chosenPanel()?.download();
+    this.#navigator.chosenPanel?.download();
   }
 
   nextPalette(): void {
     for (const { picture } of this.#panels) picture.nextPalette();
   }
 
+  /** Shows the picture of the selected source on the whole screen, or ends that. */
+  toggleFullScreen(): void {
+    toggleFullScreen(this.#navigator.chosenPanel?.picture.element);
+  }
+
   togglePlaying(): void {
-    if (this.#isPlaying) this.#setPlaying(false);
-    else void this.#runPlayback();
+    const { player } = this.#navigator;
+    if (player.isPlaying) this.#navigator.stop();
+    else this.#navigator.play(player.direction);
+  }
+
+  /** Plays in a direction. Twice in the same direction doubles the speed. */
+  play(direction: -1 | 1): void {
+    this.#navigator.play(direction);
+  }
+
+  stop(): void {
+    this.#navigator.stop();
+  }
+
+  setSpeed(speed: number): void {
+    this.#navigator.player.speed = speed;
   }
 
   async #load(stream: string): Promise<boolean> {
-    this.#setPlaying(false);
+    this.#clear();
     this.#stream = stream;
     setText(this.#title, stream);
-    this.#clear();
+    void this.#streams.show(stream);
     try {
       const path = `/api/streams/${encodeURIComponent(stream)}`;
-      const { sources } = await this.#api.get<StreamJson>(path);
+      const { sources, otherSources = 0 } = await this.#api.get<StreamJson>(path);
       if (this.#stream !== stream) return false;
-      for (const source of sources) {
+      for (const source of sources.toSorted((one, other) => compareNames(one.name, other.name))) {
         const [first, last] = captureRange([source]);
         if (first === undefined || last === undefined) continue;
         this.#lanes.set(source.name, { name: source.name, first, last });
@@ -211,28 +219,38 @@ export class RecordedView {
       this.#panels = [...this.#lanes.keys()].map((name) => this.#createPanel(stream, name));
       this.#grid.classList.toggle("single", this.#panels.length === 1);
       this.#grid.append(...this.#panels.map((panel) => panel.element));
-      this.#setNotice(this.#panels.length === 0 ? "This stream has no frames" : undefined);
+      this.#navigator.open(stream, this.#panels);
+      if (this.#panels.length === 0) this.onNotice("This stream has no frames");
+      else if (otherSources > 0)
+        this.onNotice(`${displayCount(otherSources)} more sources are not listed`);
       this.#showLanes();
-      void this.#loadLosses(stream);
+      void this.#loadGaps(stream);
       return this.#panels.length > 0;
     } catch (error) {
-      this.#showError(error);
+      if (!(error instanceof ApiError)) throw error;
+      this.onNotice(error.message);
       this.#stream = undefined;
       return false;
     }
   }
 
   #clear(): void {
-    for (const panel of this.#panels) this.#observer.unobserve(panel.element);
+    this.#navigator.open(undefined, []);
+    this.#gaps.clear();
+    for (const panel of this.#panels) {
+      this.#observer.unobserve(panel.element);
+      panel.close();
+    }
+    this.#viewport = new Viewport();
     this.#grid.replaceChildren();
     this.#panels = [];
     this.#lanes = new Map();
-    this.#losses = [];
-    this.#shownAt = 0n;
+    this.onNotice(undefined);
   }
 
   #createPanel(stream: string, source: string): FramePanel {
-    const panel = new FramePanel(this.#api, stream, source, this.#painter, () =>
+    const options = { ...this.#options, viewport: this.#viewport };
+    const panel = new FramePanel(this.#api, { stream, source }, options, () =>
       this.#choose(source),
     );
     this.#panelByElement.set(panel.element, panel);
@@ -240,171 +258,74 @@ export class RecordedView {
     return panel;
   }
 
-  async #loadLosses(stream: string): Promise<void> {
+  async #loadGaps(stream: string): Promise<void> {
     try {
-      for (let after: string | null = ""; after !== null && this.#losses.length < maxLosses;) {
-        const from = after === "" ? "" : `&after=${encodeURIComponent(after)}`;
-        const path = `/api/streams/${encodeURIComponent(stream)}/gaps?limit=500${from}`;
-        const page: { gaps: GapJson[]; next: string | null } = await this.#api.get(path);
-        if (this.#stream !== stream) return;
-        for (const { source, at } of page.gaps) {
-          const time = parseNanoseconds(at);
-          if (time !== undefined) this.#losses.push({ source, at: time });
-        }
-        after = page.next;
-      }
-      this.#showLanes();
+      await this.#gaps.load(stream);
+      if (this.#stream === stream) this.#showLanes();
     } catch {
-      // The timeline is usable without losses.
+      // The timeline is usable without gaps.
+    }
+  }
+
+  async #loadDensity(
+    sources: readonly string[],
+    from: bigint,
+    to: bigint,
+    parts: number,
+  ): Promise<Density | undefined> {
+    if (this.#stream === undefined) return undefined;
+    try {
+      const found = await this.#api.density(this.#stream, sources, { from, to, parts });
+      const counts = new Map(found.map(({ name, counts }) => [name, counts]));
+      return { from, to, counts };
+    } catch {
+      // The lanes are usable without it.
+      return undefined;
     }
   }
 
   #showLanes(): void {
-    this.#timeline.show([...this.#lanes.values()], this.#losses, this.#chosenSource);
+    const marks: GapMark[] = this.#gaps.all.flatMap(({ source, at }) => {
+      const time = parseNanoseconds(at);
+      return time === undefined ? [] : [{ source, at: time }];
+    });
+    this.#timeline.show([...this.#lanes.values()], marks, this.#navigator.chosenSource);
   }
 
   #choose(source: string): void {
-    this.#chosenSource = source;
-    for (const panel of this.#panels) panel.isSelected = panel.source === source;
+    this.#navigator.choose(source);
     this.#showLanes();
-    // Aligns the other sources with the frame of the newly selected one.
-    const captured = parseNanoseconds(this.#chosenPanel()?.frame?.captured);
-    if (captured === undefined) return;
-    this.#shownAt = captured;
-    this.#needsRefresh = true;
-    if (!this.#isBusy) void this.#runSeeks();
-  }
-
-  #chosenPanel(): FramePanel | undefined {
-    return this.#panels.find(({ source }) => source === this.#chosenSource);
   }
 
   #onIntersection(entries: readonly IntersectionObserverEntry[]): void {
+    let isMoreVisible = false;
     for (const { target, isIntersecting } of entries) {
       const panel = this.#panelByElement.get(target);
       if (panel === undefined) continue;
-      if (isIntersecting && !panel.isVisible) this.#needsRefresh = true;
+      isMoreVisible ||= isIntersecting && !panel.isVisible;
       panel.isVisible = isIntersecting;
     }
-    if (this.#needsRefresh && !this.#isBusy) void this.#runSeeks();
+    if (isMoreVisible) this.#navigator.refresh();
   }
 
-  /** Runs one seek at a time. A newer target replaces a waiting one, but offsets add up. */
-  #seek(target: SeekTarget): void {
-    const pending = this.#pendingTarget;
-    const isSum = "by" in target && pending !== undefined && "by" in pending;
-    this.#pendingTarget = isSum ? { by: target.by + pending.by } : target;
-    if (!this.#isBusy) void this.#runSeeks();
+  onPlayingChange(): void {
+    const { isPlaying, speed, direction } = this.#navigator.player;
+    this.#transport.showPlaying(isPlaying, speed, direction);
   }
 
-  async #runSeeks(): Promise<void> {
-    this.#isBusy = true;
-    try {
-      while (this.#pendingTarget !== undefined || this.#needsRefresh) {
-        const target = this.#pendingTarget;
-        this.#pendingTarget = undefined;
-        this.#needsRefresh = false;
-        try {
-          if (target !== undefined) await this.#seekTo(target);
-          else if (this.#shownAt !== 0n)
-            await this.#showMoment(this.#shownAt, this.#chosenPanel()?.frame);
-        } catch (error) {
-          // A failed way does not hold up the one that was asked for meanwhile.
-          this.#showError(error);
-        }
-      }
-    } finally {
-      this.#isBusy = false;
-    }
-  }
-
-  async #seekTo(target: SeekTarget): Promise<void> {
-    if (this.#stream === undefined) return;
-    if ("at" in target) {
-      await this.#showMoment(target.at, undefined);
-    } else {
-      const frame = await this.#findFrame(target);
-      if (frame === undefined) return;
-      await this.#showFrame(frame);
-      announce(`Frame ${displayCount(frame.number)}, ${this.#time.textContent}`);
-    }
-  }
-
-  #findFrame(target: Exclude<SeekTarget, { at: bigint }>): Promise<FrameJson | undefined> {
-    if ("first" in target) return this.#firstFrame();
-    return "by" in target ? this.#frameByOffset(target.by) : this.#frameByNumber(target.number);
-  }
-
-  async #firstFrame(): Promise<FrameJson | undefined> {
-    const { frames } = await this.#api.frames(this.#stream!, this.#chosenSource, "limit=1");
-    return frames[0];
-  }
-
-  /** Returns the frame of the selected source that is `by` frames away. */
-  async #frameByOffset(by: number): Promise<FrameJson | undefined> {
-    const cursor = this.#chosenPanel()?.frame?.cursor;
-    if (cursor === undefined || by === 0) return undefined;
-    const query = `${by > 0 ? "after" : "before"}=${encodeURIComponent(cursor)}&limit=${Math.abs(by)}`;
-    const { frames } = await this.#api.frames(this.#stream!, this.#chosenSource, query);
-    return frames.at(-1);
-  }
-
-  async #frameByNumber(number: number): Promise<FrameJson | undefined> {
-    const { frames } = await this.#api.frames(
-      this.#stream!,
-      this.#chosenSource,
-      `number=${number}`,
-    );
-    const [found] = frames;
-    this.#setNotice(
-      found === undefined
-        ? `${this.#chosenSource} has no frame ${displayCount(number)} here`
-        : undefined,
-    );
-    return found;
-  }
-
-  /** Shows a frame of the selected source, and the nearest frames of the others. */
-  async #showFrame(frame: FrameJson): Promise<void> {
-    await this.#showMoment(parseNanoseconds(frame.captured) ?? this.#shownAt, frame);
-  }
-
-  async #showMoment(at: bigint, chosenFrame: FrameJson | undefined): Promise<void> {
-    const stream = this.#stream!;
-    const requested = this.#panels.filter(({ isVisible, source }) =>
-      source === this.#chosenSource ? chosenFrame === undefined : isVisible,
-    );
-    const sources = requested.slice(0, maxRequestedSources).map(({ source }) => source);
-    const nearestFrames = sources.length === 0 ? [] : await this.#api.moment(stream, sources, at);
-    const frames = chosenFrame === undefined ? nearestFrames : [chosenFrame, ...nearestFrames];
-    // The time is that of the selected source's frame, so the other sources are requested for it
-    // again.
-    const nearest = frames.find(({ source }) => source === this.#chosenSource);
-    const captured = parseNanoseconds(nearest?.captured) ?? at;
-    if (nearest !== undefined && captured !== at) return await this.#showMoment(captured, nearest);
-    this.#shownAt = captured;
-    await Promise.all(
-      frames.map(async (frame) => {
-        const panel = this.#panels.find(({ source }) => source === frame.source);
-        await panel?.show(frame, captured);
-      }),
-    );
-    if (this.#stream !== stream) return;
-    this.#updateMoment();
+  onMoment(): void {
+    const { shownAt, frame, chosenSource } = this.#navigator;
+    const number = frame === undefined ? "" : `frame ${displayCount(frame.number)}`;
+    const time = displayDateTime(shownAt);
+    const zone = zoneName(shownAt);
+    this.#transport.showMoment(shownAt, time.slice(0, 11), `${time.slice(11)} ${zone}  ${number}`);
+    this.#timeline.move(shownAt, `${time} ${zone}, ${number} of ${chosenSource}`);
     this.#writeAddress();
   }
 
-  #updateMoment(): void {
-    const frame = this.#chosenPanel()?.frame;
-    const number = frame === undefined ? "" : `frame ${displayCount(frame.number)}`;
-    const text = this.#shownAt === 0n ? "" : displayDateTime(this.#shownAt);
-    setText(this.#day, text.slice(0, 11));
-    setText(this.#time, text === "" ? "" : `${text.slice(11)} UTC  ${number}`);
-    setAttribute(this.#moment, "data-at", `${this.#shownAt}`);
-    this.#timeline.move(
-      this.#shownAt,
-      `${displayDateTime(this.#shownAt)} UTC, ${number} of ${this.#chosenSource}`,
-    );
+  onNotice(text: string | undefined): void {
+    setText(this.#note, text ?? "");
+    this.#note.hidden = text === undefined;
   }
 
   /** Writes the time to the URL, so that it can be bookmarked and shared. */
@@ -412,59 +333,9 @@ export class RecordedView {
     if (this.#addressTimer !== 0) return;
     this.#addressTimer = window.setTimeout(() => {
       this.#addressTimer = 0;
-      if (this.#stream === undefined || this.#shownAt === 0n) return;
-      const route = { stream: this.#stream, source: this.#chosenSource, at: this.#shownAt };
-      history.replaceState(null, "", formatHash(route));
+      const { chosenSource: source, shownAt: at } = this.#navigator;
+      if (this.#stream === undefined || at === 0n) return;
+      history.replaceState(null, "", formatHash({ stream: this.#stream, source, at }));
     }, addressIntervalMs);
-  }
-
-  #setPlaying(value: boolean): void {
-    this.#isPlaying = value;
-    setText(this.#play, value ? "Stop" : "Play");
-  }
-
-  /** Plays frames of the selected source at the pace of their capture. */
-  async #runPlayback(): Promise<void> {
-    if (this.#isBusy || this.#stream === undefined) return;
-    this.#setPlaying(true);
-    this.#isBusy = true;
-    try {
-      let queue: FrameJson[] = [];
-      let last = this.#chosenPanel()?.frame;
-      while (
-        this.#isPlaying &&
-        this.#pendingTarget === undefined &&
-        last?.source === this.#chosenSource
-      ) {
-        const startedAt = performance.now();
-        if (queue.length === 0) {
-          const query = `after=${encodeURIComponent(last.cursor)}&limit=${prefetchFrames}`;
-          queue = (await this.#api.frames(this.#stream, this.#chosenSource, query)).frames;
-        }
-        const next = queue.shift();
-        if (next === undefined) break;
-        await this.#showFrame(next);
-        const intervalMs = toMilliseconds(BigInt(next.captured) - BigInt(last.captured));
-        const waitMs = Math.min(maxPlaybackDelayMs, intervalMs) - (performance.now() - startedAt);
-        await new Promise((resolve) => setTimeout(resolve, Math.max(0, waitMs)));
-        last = next;
-      }
-    } catch (error) {
-      this.#showError(error);
-    } finally {
-      this.#setPlaying(false);
-      this.#isBusy = false;
-      if (this.#pendingTarget !== undefined || this.#needsRefresh) void this.#runSeeks();
-    }
-  }
-
-  #showError(error: unknown): void {
-    if (!(error instanceof ApiError)) throw error;
-    this.#setNotice(error.message);
-  }
-
-  #setNotice(text: string | undefined): void {
-    setText(this.#note, text ?? "");
-    this.#note.hidden = text === undefined;
   }
 }

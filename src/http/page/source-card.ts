@@ -1,32 +1,27 @@
-/** One source in the live view: its image, figures and plot. */
+/** One live source large: its picture, figures and plot. */
 /// <reference lib="dom" />
 import type { LiveJson, SourceStateJson } from "./api.ts";
 import { sourcePath } from "./api.ts";
 import { button, element, setAttribute, setText } from "./dom.ts";
 import {
   displayBytes,
-  displayTimeOfDay,
   displayCount,
   displayDelay,
   displayNumber,
-  displayDuration,
-  toMilliseconds,
   parseNanoseconds,
+  toMilliseconds,
 } from "./format.ts";
 import type { LiveHeader } from "./live-frames.ts";
-import { Picture } from "./picture.ts";
+import { LivePicture } from "./live-picture.ts";
+import type { LiveSourceView } from "./live-source-view.ts";
+import type { SourceName } from "./natural-order.ts";
+import type { Picture, PictureOptions, ShowResult } from "./picture.ts";
+import { PictureInput } from "./picture-input.ts";
 import { Plot } from "./plot.ts";
 import { formatHash } from "./route.ts";
-import type { GreyPainter } from "./grey-painter.ts";
 
 /** Number of recent frames for the median delay to the screen. */
 const maxDelaySamples = 90;
-
-/** Time without a frame after which a source is shown as still, or its picture as behind. */
-const stillTimeoutMs = 3_000;
-
-/** Why pictures stand still although their source may go on. */
-export type Standstill = "paused" | "no connection";
 
 const figureNames = ["rate", "bandwidth", "delay", "to screen", "gaps"] as const;
 type Figure = (typeof figureNames)[number];
@@ -39,13 +34,12 @@ const figureTitles: Record<Figure, string> = {
   gaps: "Frame numbers missing in this session",
 };
 
-export class SourceCard {
+export class SourceCard implements LiveSourceView {
   readonly element: HTMLElement;
-  readonly picture: Picture;
-  /** Whether the card is on screen. */
+  readonly live: LivePicture;
+  readonly input: PictureInput;
+  readonly name: SourceName;
   isVisible = false;
-  readonly #stream: string;
-  readonly #source: string;
   readonly #plot = new Plot();
   readonly #state = element("span", { class: "state" });
   readonly #number = element("span", { class: "number last" });
@@ -53,20 +47,20 @@ export class SourceCard {
   /** Delays from capture to the screen in ms, of the most recent frames. */
   readonly #delays: number[] = [];
   #shownFrames = 0;
-  /** When the server received the frame shown, in ns since 1970. */
-  #shownReceived: bigint | undefined;
-  #standstill: Standstill | undefined;
   #latest: LiveJson | undefined;
-  #updatedAt = 0;
   /** Gaps at the last plot entry. */
   #gaps: number | undefined;
 
   /** @param onCopy called to show the address for other programs */
-  constructor(stream: string, source: string, painter: GreyPainter, onCopy: () => void) {
-    this.#stream = stream;
-    this.#source = source;
-    this.picture = new Picture(painter, `${stream}/${source}`, "live");
-    this.picture.label = `${source} of ${stream}`;
+  constructor(
+    name: SourceName,
+    options: Pick<PictureOptions, "painter" | "preferences" | "viewport">,
+    onCopy: () => void,
+  ) {
+    const { stream, source } = name;
+    this.name = name;
+    this.live = new LivePicture({ ...options, source: name });
+    this.input = new PictureInput(this.picture);
     const latest = `${sourcePath(stream, source)}/latest`;
     this.element = element(
       "article",
@@ -74,7 +68,15 @@ export class SourceCard {
       element(
         "header",
         {},
-        element("h3", {}, element("a", { href: formatHash({ stream, source }), text: source })),
+        element(
+          "h3",
+          {},
+          element(
+            "a",
+            { href: formatHash({ stream, source, isLive: true }) },
+            element("bdi", { text: source }),
+          ),
+        ),
         this.#state,
         this.#number,
       ),
@@ -89,6 +91,11 @@ export class SourceCard {
         element("a", { href: latest, target: "_blank", rel: "noopener", text: "Last frame" }),
       ),
     );
+    this.#updateState();
+  }
+
+  get picture(): Picture {
+    return this.live.picture;
   }
 
   #createFigures(): HTMLElement {
@@ -112,7 +119,7 @@ export class SourceCard {
   /** Updates the figures. Called once a second; every second `tick` adds a plot entry. */
   update(state: SourceStateJson, now: number, tick: number): void {
     this.#latest = state;
-    this.#updatedAt = now;
+    this.live.update(state, now);
     if (tick % 2 === 0) {
       const missing = this.#gaps === undefined ? 0 : Math.max(0, state.gaps - this.#gaps);
       this.#gaps = state.gaps;
@@ -141,57 +148,33 @@ export class SourceCard {
     this.#plot.draw();
   }
 
-  /** Why the picture stands still; undefined if new frames are shown as they come. */
-  set standstill(value: Standstill | undefined) {
-    this.#standstill = value;
-    this.#updateState();
-  }
-
   /** Says how current the picture is. The other figures are those of the source. */
   #updateState(): void {
-    const received = parseNanoseconds(this.#latest?.received);
-    const age = received === undefined ? 0 : this.#updatedAt - toMilliseconds(received);
-    const shown = this.#shownReceived;
-    const lag =
-      received === undefined || shown === undefined ? 0 : toMilliseconds(received - shown);
-    const isStill = this.#latest?.rate === 0 && age > stillTimeoutMs;
-    let problem: string | undefined = this.#standstill;
-    if (problem === undefined && shown === undefined) problem = "no picture yet";
-    if (problem === undefined && lag > stillTimeoutMs) problem = `${displayDuration(lag)} behind`;
-    this.element.classList.toggle("held", problem !== undefined);
-    this.element.classList.toggle("still", problem === undefined && isStill);
-    setText(this.#state, problem ?? (isStill ? `no frame for ${displayDuration(age)}` : "live"));
+    const { kind, text } = this.live.state;
+    setAttribute(this.element, "data-state", kind);
+    setText(this.#state, text);
   }
 
   #setFigure(name: Figure, text: string): void {
     setText(this.#figures.get(name)!, text);
   }
 
-  /**
-   * Shows a live frame.
-   *
-   * @returns whether the frame could be shown
-   */
-  async showFrame(header: LiveHeader, frame: Uint8Array<ArrayBuffer>): Promise<boolean> {
-    const hasPicture = await this.picture.show(frame, header.type, header.raw);
+  async showFrame(header: LiveHeader, bytes: Uint8Array<ArrayBuffer>): Promise<ShowResult> {
+    const result = await this.live.showFrame(header, bytes);
+    if (result === "nothing") return result;
     const captured = parseNanoseconds(header.captured);
     // The caption changes with the picture, and also with the reason why there is none.
-    const number = `frame ${displayCount(header.number)}`;
-    const time = captured === undefined ? "" : ` of ${displayTimeOfDay(captured)} UTC`;
-    setText(this.#number, number);
-    this.picture.label = `${this.#source} of ${this.#stream}, ${number}${time}`;
-    this.#shownReceived = parseNanoseconds(header.received);
+    setText(this.#number, `frame ${displayCount(header.number)}`);
     this.#updateState();
-    this.element.dataset["shownNumber"] = `${header.number}`;
-    if (!hasPicture || captured === undefined) return hasPicture;
+    setAttribute(this.element, "data-shown-number", header.number);
+    if (result === "error" || captured === undefined) return result;
     afterNextPaint(() => {
       this.#delays.push(Date.now() - toMilliseconds(captured));
       if (this.#delays.length > maxDelaySamples) this.#delays.shift();
     });
-    this.#shownFrames++;
-    this.element.dataset["shownCount"] = `${this.#shownFrames}`;
+    setAttribute(this.element, "data-shown-count", ++this.#shownFrames);
     if (this.#shownFrames === 1) this.draw();
-    return true;
+    return result;
   }
 }
 

@@ -1,7 +1,9 @@
-/** Timeline of a stream: one lane per source, losses, and the time shown. */
+/** Timeline of a stream: one lane per source with the density of its frames, gaps, and the time shown. */
 /// <reference lib="dom" />
 import { cssColour, element, fitCanvas, setAttribute } from "./dom.ts";
-import { displayTimeOfDay, toMilliseconds, displayDateTime } from "./format.ts";
+import { toMilliseconds } from "./format.ts";
+import { axisTicks } from "./time-axis.ts";
+import { TimeRange } from "./time-range.ts";
 
 /** Capture times of a source's first and last frame, in ns since 1970. */
 export interface Lane {
@@ -10,141 +12,204 @@ export interface Lane {
   readonly last: bigint;
 }
 
-/** A loss, and when it was recorded. */
-export interface LossMark {
+/** A gap, and when it was recorded. */
+export interface GapMark {
   readonly source: string;
   readonly at: bigint;
 }
 
-/** Limit of lanes. Further sources share the last one. */
-const maxLanes = 8;
-const laneHeightPx = 18;
-const axisHeightPx = 22;
+/** Frames of each part of a time, by source. */
+export interface Density {
+  readonly from: bigint;
+  readonly to: bigint;
+  readonly counts: ReadonlyMap<string, readonly number[]>;
+}
 
-/** Candidate tick intervals. The smallest one whose labels fit is used. */
-const tickStepsMs = [1, 2, 5, 10, 20, 50, 100, 200, 500].concat(
-  [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200].map(
-    (seconds) => seconds * 1000,
-  ),
-  [1, 2, 5, 10, 20, 50, 100, 365].map((days) => days * 86_400_000),
-);
+export interface TimelineHandlers {
+  /** Called with the time at the pointer, and the source of the lane if one was pressed. */
+  onSeek(at: bigint, source: string | undefined): void;
+  /** Requests the density of sources in a time. Undefined if that fails. */
+  loadDensity(
+    sources: readonly string[],
+    from: bigint,
+    to: bigint,
+    parts: number,
+  ): Promise<Density | undefined>;
+}
+
+/** Lanes that are shown at a time. More are reached by scrolling. */
+const maxShownLanes = 8;
+const laneHeightPx = 20;
+const axisHeightPx = 24;
+/** Width of a part whose frames are counted. */
+const partPx = 4;
+const maxParts = 400;
+/** Time without a change after which the density is requested. */
+const densityDelayMs = 200;
 
 export class Timeline {
   readonly element: HTMLElement;
+  readonly range = new TimeRange();
+  readonly #handlers: TimelineHandlers;
+  readonly #scroller: HTMLElement;
+  readonly #space = element("div", { class: "lane-space" });
   readonly #canvas = element("canvas", { "aria-hidden": true });
-  readonly #onSeek: (at: bigint) => void;
+  readonly #axis = element("canvas", { class: "axis", "aria-hidden": true });
+  readonly #slider: HTMLElement;
   #lanes: readonly Lane[] = [];
-  #losses: readonly LossMark[] = [];
+  #gaps: readonly GapMark[] = [];
   #selected = "";
-  /** Range of the stream, and the visible part of it. In ns since 1970. */
-  #first = 0n;
-  #last = 1n;
-  #visibleFrom = 0n;
-  #visibleTo = 1n;
   #shownAt = 0n;
+  #density: Density | undefined;
+  #densityTimer = 0;
   #isDrawScheduled = false;
 
-  /** @param onSeek called with the time at the pointer */
-  constructor(onSeek: (at: bigint) => void) {
-    this.#onSeek = onSeek;
-    this.element = element(
+  constructor(handlers: TimelineHandlers) {
+    this.#handlers = handlers;
+    this.#scroller = element("div", { class: "lanes" }, this.#canvas, this.#space);
+    this.#slider = element(
       "div",
       {
-        class: "timeline",
+        class: "slider",
         role: "slider",
         tabindex: 0,
         "aria-label": "Moment",
         "aria-valuemin": 0,
+        "aria-valuenow": 0,
       },
-      this.#canvas,
+      this.#scroller,
+      this.#axis,
     );
-    this.element.addEventListener("pointerdown", (event) => {
-      this.element.setPointerCapture(event.pointerId);
-      this.#seekToPointer(event);
-    });
-    this.element.addEventListener("pointermove", (event) => {
-      if (event.buttons & 1) this.#seekToPointer(event);
-    });
-    this.element.addEventListener(
-      "wheel",
-      (event) => {
-        event.preventDefault();
-        this.zoom(event.deltaY > 0 ? 1.25 : 0.8);
-      },
-      { passive: false },
-    );
-    new ResizeObserver(() => this.#draw()).observe(this.element);
+    this.element = element("div", { class: "timeline" }, this.#slider);
+    this.#addListeners();
+    new ResizeObserver(() => this.#onViewChange()).observe(this.#slider);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#draw());
   }
 
-  /** Sets lanes and losses. Keeps the zoom unless the whole range was visible. */
-  show(lanes: readonly Lane[], losses: readonly LossMark[], selected: string): void {
-    const wasShowingAll = this.#visibleFrom === this.#first && this.#visibleTo === this.#last;
+  #addListeners(): void {
+    const slider = this.#slider;
+    slider.addEventListener("pointerdown", (event) => {
+      // A finger may be about to scroll the lanes.
+      if (event.pointerType === "touch" || event.button !== 0) return;
+      slider.setPointerCapture(event.pointerId);
+      this.#seekToPointer(event, true);
+    });
+    slider.addEventListener("pointermove", (event) => {
+      if (event.buttons & 1) this.#seekToPointer(event, false);
+    });
+    slider.addEventListener("pointerup", (event) => {
+      if (event.pointerType === "touch") this.#seekToPointer(event, true);
+    });
+    slider.addEventListener("wheel", (event) => this.#onWheel(event), { passive: false });
+    this.#scroller.addEventListener("scroll", () => this.#onViewChange());
+  }
+
+  /** Sets lanes and gaps. Keeps the zoom unless the whole range was visible. */
+  show(lanes: readonly Lane[], gaps: readonly GapMark[], selected: string): void {
     this.#lanes = lanes;
-    this.#losses = losses;
+    this.#gaps = gaps;
+    const isNewlySelected = selected !== this.#selected;
     this.#selected = selected;
-    this.#first = lanes.reduce(
-      (min, { first }) => (first < min ? first : min),
+    const first = lanes.reduce(
+      (min, lane) => (lane.first < min ? lane.first : min),
       lanes[0]?.first ?? 0n,
     );
-    this.#last = lanes.reduce((max, { last }) => (last > max ? last : max), this.#first + 1n);
-    if (wasShowingAll) this.showAll();
-    const rows = Math.min(maxLanes, Math.max(1, lanes.length));
-    this.element.style.height = `${rows * laneHeightPx + axisHeightPx + 6}px`;
-    setAttribute(
-      this.element,
-      "aria-valuemax",
-      Math.ceil(toMilliseconds(this.#last - this.#first)),
-    );
-    this.#draw();
+    const last = lanes.reduce((max, lane) => (lane.last > max ? lane.last : max), first + 1n);
+    this.range.setWhole(first, last);
+    const shownLanes = Math.min(maxShownLanes, Math.max(1, lanes.length));
+    for (const { style } of [this.#scroller, this.#canvas]) {
+      style.height = `${shownLanes * laneHeightPx}px`;
+    }
+    this.#space.style.height = `${Math.max(1, lanes.length) * laneHeightPx}px`;
+    this.#axis.style.height = `${axisHeightPx}px`;
+    setAttribute(this.#slider, "aria-valuemax", Math.ceil(toMilliseconds(last - first)));
+    if (isNewlySelected) this.#scrollToSelected();
+    this.#onViewChange();
   }
 
   /** Sets the time shown and its description for screen readers. Scrolls to it if necessary. */
   move(at: bigint, text: string): void {
     this.#shownAt = at;
-    setAttribute(this.element, "aria-valuenow", Math.round(toMilliseconds(at - this.#first)));
-    setAttribute(this.element, "aria-valuetext", text);
-    if (at < this.#visibleFrom || at > this.#visibleTo)
-      this.#centre(this.#visibleTo - this.#visibleFrom);
+    const sinceFirst = Math.round(toMilliseconds(at - this.range.first));
+    setAttribute(this.#slider, "aria-valuenow", sinceFirst);
+    setAttribute(this.#slider, "aria-valuetext", text);
+    if (this.range.centreIfOutside(at)) this.#onViewChange();
     this.#draw();
   }
 
-  /** Multiplies the visible duration by `factor`, centred on the time shown. */
+  /** Multiplies the visible duration by `factor`, around the time shown. */
   zoom(factor: number): void {
-    const length = BigInt(Math.round(Number(this.#visibleTo - this.#visibleFrom) * factor));
-    if (length >= this.#last - this.#first) this.showAll();
-    else this.#centre(length < 10_000_000n ? 10_000_000n : length);
-    this.#draw();
+    this.range.zoom(factor, this.#shownAt);
+    this.#onViewChange();
   }
 
   /** Shows the whole range. */
   showAll(): void {
-    this.#visibleFrom = this.#first;
-    this.#visibleTo = this.#last;
+    this.range.showAll();
+    this.#onViewChange();
+  }
+
+  #onViewChange(): void {
+    this.#draw();
+    clearTimeout(this.#densityTimer);
+    this.#densityTimer = window.setTimeout(() => void this.#loadDensity(), densityDelayMs);
+  }
+
+  #scrollToSelected(): void {
+    const top = this.#lanes.findIndex(({ name }) => name === this.#selected) * laneHeightPx;
+    const { scrollTop, clientHeight } = this.#scroller;
+    if (top < scrollTop) this.#scroller.scrollTop = top;
+    else if (top + laneHeightPx > scrollTop + clientHeight) {
+      this.#scroller.scrollTop = top + laneHeightPx - clientHeight;
+    }
+  }
+
+  /** Lanes that are in view. */
+  get #shownLanes(): readonly Lane[] {
+    const start = Math.floor(this.#scroller.scrollTop / laneHeightPx);
+    return this.#lanes.slice(start, start + maxShownLanes + 1);
+  }
+
+  async #loadDensity(): Promise<void> {
+    const { from, to } = this.range;
+    const { length } = this.#layout(this.#canvas.clientWidth);
+    const names = this.#shownLanes.map(({ name }) => name);
+    if (names.length === 0 || length < 10) return;
+    const parts = Math.max(1, Math.min(maxParts, Math.round(length / partPx)));
+    const density = await this.#handlers.loadDensity(names, from, to, parts);
+    if (density === undefined) return;
+    this.#density = density;
     this.#draw();
   }
 
-  /** Centres the time shown in a visible range of `length` ns, within the whole range. */
-  #centre(length: bigint): void {
-    let from = this.#shownAt - length / 2n;
-    if (from + length > this.#last) from = this.#last - length;
-    if (from < this.#first) from = this.#first;
-    this.#visibleFrom = from;
-    this.#visibleTo = from + length;
+  #onWheel(event: WheelEvent): void {
+    const { scrollHeight, clientHeight } = this.#scroller;
+    const isSideways = event.shiftKey || Math.abs(event.deltaX) > Math.abs(event.deltaY);
+    // The wheel scrolls more lanes than are shown; with Ctrl it zooms them.
+    if (scrollHeight > clientHeight && !event.ctrlKey && !isSideways) return;
+    event.preventDefault();
+    if (isSideways) {
+      this.range.shift(event.deltaX + (event.shiftKey ? event.deltaY : 0) > 0 ? 0.1 : -0.1);
+    } else this.range.zoom(event.deltaY > 0 ? 1.25 : 0.8, this.#timeAt(event.clientX));
+    this.#onViewChange();
   }
 
-  #seekToPointer({ clientX }: PointerEvent): void {
+  #seekToPointer({ clientX, clientY }: PointerEvent, isPress: boolean): void {
+    const { top, bottom } = this.#scroller.getBoundingClientRect();
+    const row = Math.floor((clientY - top + this.#scroller.scrollTop) / laneHeightPx);
+    const lane = isPress && clientY < bottom ? this.#lanes[row] : undefined;
+    this.#handlers.onSeek(this.#timeAt(clientX), lane?.name);
+  }
+
+  #timeAt(clientX: number): bigint {
     const { left, width } = this.#canvas.getBoundingClientRect();
     const { start, length } = this.#layout(width);
-    const share = Math.max(0, Math.min(1, (clientX - left - start) / length));
-    this.#onSeek(
-      this.#visibleFrom + BigInt(Math.round(Number(this.#visibleTo - this.#visibleFrom) * share)),
-    );
+    return this.range.timeAt((clientX - left - start) / length);
   }
 
-  /** Horizontal position of the lanes in CSS pixels. Wide timelines reserve space for names. */
+  /** Horizontal position of the lanes in CSS pixels, behind the names. */
   #layout(width: number): { start: number; length: number } {
-    const start = width > 640 ? 120 : 8;
+    const start = width > 640 ? 140 : 84;
     return { start, length: Math.max(1, width - start - 8) };
   }
 
@@ -154,106 +219,138 @@ export class Timeline {
     this.#isDrawScheduled = true;
     requestAnimationFrame(() => {
       this.#isDrawScheduled = false;
-      this.#paint();
+      this.#paintLanes();
+      this.#paintAxis();
     });
   }
 
-  #paint(): void {
+  #paintLanes(): void {
     const canvas = fitCanvas(this.#canvas);
     if (canvas === undefined) return;
-    const { context, width } = canvas;
-    const { start, length } = this.#layout(width);
-    const span = Number(this.#visibleTo - this.#visibleFrom);
-    const x = (time: bigint): number => start + (Number(time - this.#visibleFrom) / span) * length;
-    const bottom = Math.min(maxLanes, Math.max(1, this.#lanes.length)) * laneHeightPx;
-    context.font = `11px ${getComputedStyle(this.element).fontFamily}`;
+    const { context, width, height } = canvas;
+    const layout = this.#layout(width);
+    context.font = `12px ${getComputedStyle(this.#slider).fontFamily}`;
     context.textBaseline = "middle";
+    const { scrollTop } = this.#scroller;
     for (const [index, lane] of this.#lanes.entries()) {
-      this.#paintLane(context, lane, Math.min(index, maxLanes - 1) * laneHeightPx, x, {
-        start,
-        length,
-      });
+      const top = index * laneHeightPx - scrollTop;
+      if (top > -laneHeightPx && top < height) this.#paintLane(context, lane, top, layout);
     }
-    this.#paintAxis(context, bottom, x, { start, length });
-    this.#paintMoment(context, bottom, x(this.#shownAt));
+    this.#paintMoment(context, layout, height, false);
   }
 
   #paintLane(
     context: CanvasRenderingContext2D,
-    { name, first, last }: Lane,
+    lane: Lane,
     top: number,
-    x: (time: bigint) => number,
     { start, length }: { start: number; length: number },
   ): void {
+    const isSelected = lane.name === this.#selected;
+    context.fillStyle = cssColour(isSelected ? "ink" : "dim");
+    context.textAlign = "left";
     const middle = top + laneHeightPx / 2;
-    const isSelected = name === this.#selected;
-    if (start > 100) {
-      context.fillStyle = cssColour(isSelected ? "ink" : "dim");
-      context.textAlign = "left";
-      context.fillText(shorten(context, name, start - 12), 0, middle + 0.5);
-    }
+    context.fillText(shorten(context, lane.name, start - 10), 0, middle + 0.5);
+    const x = (at: bigint): number => start + this.range.shareOf(at) * length;
     const clamp = (at: number): number => Math.max(start, Math.min(start + length, at));
-    const [from, to] = [clamp(x(first)), clamp(x(last))];
+    const bottom = top + laneHeightPx - 3;
+    const [from, to] = [clamp(x(lane.first)), clamp(x(lane.last))];
+    context.fillStyle = cssColour("line");
+    context.fillRect(from, bottom - 1, Math.max(2, to - from), 1);
     context.fillStyle = cssColour(isSelected ? "lane-chosen" : "lane");
-    context.fillRect(from, top + 4, Math.max(2, to - from), laneHeightPx - 8);
+    this.#paintDensity(context, lane, x, { start, end: start + length, bottom });
     context.fillStyle = cssColour("bad");
-    for (const loss of this.#losses) {
-      const at = x(loss.at);
-      if (loss.source === name && at >= start && at <= start + length) {
-        context.fillRect(Math.round(at), top + 2, 1.5, laneHeightPx - 4);
+    for (const gap of this.#gaps) {
+      const at = x(gap.at);
+      if (gap.source === lane.name && at >= start && at <= start + length) {
+        context.fillRect(Math.round(at) - 1, top + 2, 2, laneHeightPx - 5);
       }
     }
   }
 
-  #paintAxis(
+  /** Paints a bar for each part with frames. Without a density, one for the whole lane. */
+  #paintDensity(
     context: CanvasRenderingContext2D,
-    top: number,
-    x: (time: bigint) => number,
-    { start, length }: { start: number; length: number },
+    { name, first, last }: Lane,
+    x: (at: bigint) => number,
+    { start, end, bottom }: { start: number; end: number; bottom: number },
   ): void {
-    const span = toMilliseconds(this.#visibleTo - this.#visibleFrom);
-    const step = tickStepsMs.find((stepMs) => (stepMs / span) * length > 76) ?? span;
-    const from = toMilliseconds(this.#visibleFrom);
-    context.strokeStyle = cssColour("line");
-    context.fillStyle = cssColour("dim");
-    context.textAlign = "center";
-    context.lineWidth = 1;
-    context.beginPath();
-    context.moveTo(start, top + 2.5);
-    context.lineTo(start + length, top + 2.5);
-    for (let tick = Math.ceil(from / step) * step; tick <= from + span; tick += step) {
-      const time = BigInt(Math.round(tick)) * 1_000_000n;
-      const at = Math.round(x(time)) + 0.5;
-      context.moveTo(at, top + 2);
-      context.lineTo(at, top + 7);
-      const text = tickLabel(time, step);
-      const halfWidth = context.measureText(text).width / 2;
-      if (at - halfWidth >= 0 && at + halfWidth <= start + length + 8)
-        context.fillText(text, at, top + 15);
+    const height = laneHeightPx - 6;
+    const bar = (from: number, to: number, share: number): void => {
+      const [left, right] = [Math.max(start, from), Math.min(end, to)];
+      const size = Math.max(2, share * height);
+      if (right > left) context.fillRect(left, bottom - size, right - left, size);
+    };
+    const counts = this.#density?.counts.get(name);
+    if (this.#density === undefined || counts === undefined) {
+      return bar(x(first), Math.max(x(last), x(first) + 2), 1);
     }
-    context.stroke();
+    const { from, to } = this.#density;
+    const usual = usualCount(counts);
+    const [left, width] = [x(from), (x(to) - x(from)) / counts.length];
+    for (const [part, count] of counts.entries()) {
+      if (count > 0)
+        bar(left + part * width, left + (part + 1) * width, Math.min(1, count / usual));
+    }
   }
 
-  #paintMoment(context: CanvasRenderingContext2D, bottom: number, at: number): void {
-    context.fillStyle = cssColour("signal");
-    context.fillRect(at - 0.75, 0, 1.5, bottom + 4);
+  #paintAxis(): void {
+    const canvas = fitCanvas(this.#axis);
+    if (canvas === undefined) return;
+    const { context, width, height } = canvas;
+    const layout = this.#layout(width);
+    const { start, length } = layout;
+    context.font = `11px ${getComputedStyle(this.#slider).fontFamily}`;
+    context.textBaseline = "middle";
+    context.textAlign = "center";
+    context.strokeStyle = cssColour("line");
+    context.fillStyle = cssColour("dim");
+    context.lineWidth = 1;
     context.beginPath();
-    context.moveTo(at - 5, 0);
-    context.lineTo(at + 5, 0);
-    context.lineTo(at, 6);
+    context.moveTo(start, 2.5);
+    context.lineTo(start + length, 2.5);
+    for (const { at, text } of axisTicks(this.range, length)) {
+      const x = Math.round(start + this.range.shareOf(at) * length) + 0.5;
+      context.moveTo(x, 2);
+      context.lineTo(x, 7);
+      const halfWidth = context.measureText(text).width / 2;
+      if (x - halfWidth >= 0 && x + halfWidth <= width) context.fillText(text, x, 15);
+    }
+    context.stroke();
+    this.#paintMoment(context, layout, height, true);
+  }
+
+  #paintMoment(
+    context: CanvasRenderingContext2D,
+    { start, length }: { start: number; length: number },
+    height: number,
+    isAxis: boolean,
+  ): void {
+    const share = this.range.shareOf(this.#shownAt);
+    if (share < 0 || share > 1) return;
+    const x = start + share * length;
+    context.fillStyle = cssColour("signal");
+    context.fillRect(x - 0.75, 0, 1.5, isAxis ? 3 : height);
+    if (!isAxis) return;
+    context.beginPath();
+    context.moveTo(x - 5, 9);
+    context.lineTo(x + 5, 9);
+    context.lineTo(x, 2);
     context.fill();
   }
 }
 
-function tickLabel(time: bigint, step: number): string {
-  if (step >= 86_400_000) return displayDateTime(time).slice(0, 10);
-  if (step >= 60_000) return displayTimeOfDay(time).slice(0, 5);
-  return step >= 1000 ? displayTimeOfDay(time).slice(0, 8) : displayTimeOfDay(time).slice(3);
+/** Returns the count that nine of ten parts with frames do not exceed, so that a burst hides no others. */
+function usualCount(counts: readonly number[]): number {
+  const sorted = counts.filter((count) => count > 0).toSorted((one, other) => one - other);
+  return sorted[Math.floor((sorted.length - 1) * 0.9)] ?? 1;
 }
 
 function shorten(context: CanvasRenderingContext2D, text: string, width: number): string {
-  if (context.measureText(text).width <= width) return text;
-  let end = text.length;
-  while (end > 1 && context.measureText(`${text.slice(0, end)}…`).width > width) end--;
-  return `${text.slice(0, end)}…`;
+  // Names may have hundreds of letters, of which only the first can fit.
+  const letters = [...text.slice(0, 200)];
+  if (text.length <= 200 && context.measureText(text).width <= width) return text;
+  while (letters.length > 1 && context.measureText(`${letters.join("")}…`).width > width) {
+    letters.length = Math.max(1, Math.min(letters.length - 1, Math.floor(letters.length * 0.9)));
+  }
+  return `${letters.join("")}…`;
 }
