@@ -21,8 +21,8 @@ export const maxWatchedSources = 64;
 
 const maxReconnectDelayMs = 5_000;
 
-/** A source as sent to the server. */
-export type SourceRef = readonly [stream: string, source: string];
+/** A source as sent to the server. It begins anew if it is for another view. */
+export type WatchEntry = readonly [stream: string, source: string, view: number];
 
 /** Shows a frame. Resolves when it is on the page, which requests the next one. */
 type ShowFrame = (header: LiveHeader, bytes: Uint8Array<ArrayBuffer>) => Promise<void>;
@@ -30,7 +30,7 @@ type ShowFrame = (header: LiveHeader, bytes: Uint8Array<ArrayBuffer>) => Promise
 export class LiveFrames {
   readonly #showFrame: ShowFrame;
   #socket: WebSocket | undefined;
-  #watched: readonly SourceRef[] = [];
+  #watched: readonly WatchEntry[] = [];
   #isOnline = false;
   #reconnectDelayMs = 0;
   #timer = 0;
@@ -40,7 +40,7 @@ export class LiveFrames {
   }
 
   /** Replaces the list of watched sources. */
-  watch(list: readonly SourceRef[]): void {
+  watch(list: readonly WatchEntry[]): void {
     const next = list.slice(0, maxWatchedSources);
     if (JSON.stringify(next) === JSON.stringify(this.#watched)) return;
     this.#watched = next;

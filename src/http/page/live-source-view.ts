@@ -6,7 +6,16 @@ import type { LivePicture } from "./live-picture.ts";
 import type { SourceName } from "./natural-order.ts";
 import type { ShowResult } from "./picture.ts";
 
+let lastId = 0;
+
+/** Returns a number that no other view has. */
+export function nextViewId(): number {
+  return ++lastId;
+}
+
 export interface LiveSourceView {
+  /** From `nextViewId`. */
+  readonly id: number;
   readonly element: HTMLElement;
   readonly live: LivePicture;
   readonly name: SourceName;

@@ -38,6 +38,8 @@ export class LiveView {
   #tickCount = 0;
   /** Number of live sources at the last state. */
   #liveCount = 0;
+  /** Sources that are live and in all, at the last state. */
+  #counts = "";
   #isPaused = false;
   #isOnline = false;
   #isShown = false;
@@ -120,7 +122,9 @@ export class LiveView {
     const live = sources.filter(({ ended }) => !ended);
     this.#wall.update(live, otherSources, now);
     this.#closeUp.update(sources, now, this.#tickCount);
-    const isDue = this.#tickCount % storedInterval === 0 || live.length !== this.#liveCount;
+    const counts = `${live.length} of ${sources.length}`;
+    const isDue = this.#tickCount % storedInterval === 0 || counts !== this.#counts;
+    this.#counts = counts;
     this.#liveCount = live.length;
     if (this.#isShown && !this.isCloseUp && isDue) void this.#refreshStored();
     this.#updateEmptyNotice();
@@ -188,10 +192,10 @@ export class LiveView {
 
   #updateWatchList(): void {
     const isWatching = this.#isShown && !this.#isPaused && !document.hidden;
-    const names = [...this.#visible.values()].map(
-      ({ name }) => [name.stream, name.source] as const,
+    const entries = [...this.#visible.values()].map(
+      ({ name, id }) => [name.stream, name.source, id] as const,
     );
-    this.#frames.watch(isWatching ? names : []);
+    this.#frames.watch(isWatching ? entries : []);
   }
 
   async #showFrame(header: LiveHeader, frame: Uint8Array<ArrayBuffer>): Promise<void> {

@@ -213,6 +213,10 @@ export class Picture {
 
   /** Puts the cursor on the pixel in the middle of what is shown. */
   pointAtMiddle(): void {
+    if (this.viewport.isFit) {
+      this.viewport.cursor = { x: 0.5, y: 0.5 };
+      return;
+    }
     const { left, top, width, height } = this.canvas.getBoundingClientRect();
     this.pointAt(left + width / 2, top + height / 2);
   }

@@ -13,7 +13,7 @@ import {
 } from "./format.ts";
 import type { LiveHeader } from "./live-frames.ts";
 import { LivePicture } from "./live-picture.ts";
-import type { LiveSourceView } from "./live-source-view.ts";
+import { type LiveSourceView, nextViewId } from "./live-source-view.ts";
 import type { SourceName } from "./natural-order.ts";
 import type { Picture, PictureOptions, ShowResult } from "./picture.ts";
 import { PictureInput } from "./picture-input.ts";
@@ -35,6 +35,7 @@ const figureTitles: Record<Figure, string> = {
 };
 
 export class SourceCard implements LiveSourceView {
+  readonly id = nextViewId();
   readonly element: HTMLElement;
   readonly live: LivePicture;
   readonly input: PictureInput;

@@ -5,7 +5,7 @@ import { button, element, setAttribute, setText } from "./dom.ts";
 import { displayCount, displayNumber } from "./format.ts";
 import type { LiveHeader } from "./live-frames.ts";
 import { LivePicture } from "./live-picture.ts";
-import type { LiveSourceView } from "./live-source-view.ts";
+import { type LiveSourceView, nextViewId } from "./live-source-view.ts";
 import { keyOf, type SourceName } from "./natural-order.ts";
 import type { PictureOptions, ShowResult } from "./picture.ts";
 import { formatHash } from "./route.ts";
@@ -18,6 +18,7 @@ export interface TileActions {
 }
 
 export class Tile implements LiveSourceView {
+  readonly id = nextViewId();
   readonly element: HTMLElement;
   readonly live: LivePicture;
   readonly name: SourceName;

@@ -36,14 +36,25 @@ const maxNameLength = 1024;
  */
 const maxInFlight = { picture: 1, video: 16 } as const;
 
-/** Streams and sources, as a client names them. */
-type SourceList = readonly (readonly [stream: string, source: string])[];
+/**
+ * Streams and sources, as a client names them. `view` is a number of the client: with another one a
+ * source begins anew.
+ */
+type SourceList = readonly (readonly [stream: string, source: string, view?: number])[];
+
+/** Where a source is in the client's last list. */
+interface ListedSource {
+  readonly index: number;
+  readonly view: number | undefined;
+}
 
 /** A watched source. */
 class WatchedSource {
   readonly stats: SourceStats;
   /** Position of the source in the client's last list. */
   index: number;
+  /** Number of the client's view. */
+  readonly view: number | undefined;
   readonly #context: HttpContext;
   readonly #target: FrameTarget;
   readonly #unsubscribe: () => void;
@@ -53,13 +64,14 @@ class WatchedSource {
 
   constructor(
     stats: SourceStats,
-    index: number,
+    { index, view }: ListedSource,
     context: HttpContext,
     client: StreamClient,
     send: (message: Uint8Array) => void,
   ) {
     this.stats = stats;
     this.index = index;
+    this.view = view;
     this.#context = context;
     this.#target = {
       client,
@@ -118,8 +130,8 @@ export class LiveSocket implements SocketHandler {
   readonly #client: StreamClient;
   readonly #req: Pick<RouteRequest, "context" | "run">;
   #socket: ServerWebSocket<unknown> | undefined;
-  /** The client's last list by `sourceKey`: the position of each source that it may read. */
-  #watched: ReadonlyMap<string, number> = new Map();
+  /** The client's last list by `sourceKey`, with the sources that it may read. */
+  #watched: ReadonlyMap<string, ListedSource> = new Map();
   /** Watched sources that have sent a frame, by `sourceKey`. */
   readonly #sources = new Map<string, WatchedSource>();
   #unsubscribeAdded: () => void = () => {};
@@ -160,15 +172,16 @@ export class LiveSocket implements SocketHandler {
     this.#waitingList = undefined;
     if (list === undefined || this.#client.isEnded) return;
     const { liveSources } = this.#req.context;
-    const readable = list.flatMap(([stream, source], index) =>
+    const readable = list.flatMap(([stream, source, view], index) =>
       this.#client.principal.canRead(stream, source)
-        ? [[sourceKey(stream, source), index] as const]
+        ? [[sourceKey(stream, source), { index, view }] as const]
         : [],
     );
     this.#watched = new Map(readable);
     for (const [key, watched] of this.#sources) {
-      const index = this.#watched.get(key);
-      if (index !== undefined && !watched.stats.isEvicted) watched.index = index;
+      const listed = this.#watched.get(key);
+      const isKept = listed !== undefined && listed.view === watched.view;
+      if (isKept && !watched.stats.isEvicted) watched.index = listed.index;
       else this.#unsubscribe(key, watched);
     }
     for (const [stream, source] of list) {
@@ -183,12 +196,12 @@ export class LiveSocket implements SocketHandler {
   /** Subscribes to a source that has statistics, if the client watches it. */
   #onAdded(stats: SourceStats): void {
     const key = sourceKey(stats.stream, stats.source);
-    const index = this.#watched.get(key);
-    if (index === undefined) return;
+    const listed = this.#watched.get(key);
+    if (listed === undefined) return;
     const previous = this.#sources.get(key);
     if (previous?.stats === stats) return;
     if (previous !== undefined) this.#unsubscribe(key, previous);
-    const watched = new WatchedSource(stats, index, this.#req.context, this.#client, (message) =>
+    const watched = new WatchedSource(stats, listed, this.#req.context, this.#client, (message) =>
       this.#socket?.sendBinary(message),
     );
     this.#sources.set(key, watched);
@@ -265,9 +278,12 @@ function sourceKey(stream: string, source: string): string {
 
 function parseSources(value: unknown): SourceList | undefined {
   if (!Array.isArray(value) || value.length > maxSubscriptions) return undefined;
-  const isName = (item: unknown): item is [string, string] =>
-    Array.isArray(item) &&
-    item.length === 2 &&
-    item.every((part) => typeof part === "string" && part.length <= maxNameLength);
-  return value.every(isName) ? value : undefined;
+  const isName = (part: unknown): boolean =>
+    typeof part === "string" && part.length <= maxNameLength;
+  const isListed = (item: unknown): item is SourceList[number] => {
+    if (!Array.isArray(item) || item.length < 2 || item.length > 3) return false;
+    const [stream, source, view = 0] = item as unknown[];
+    return isName(stream) && isName(source) && Number.isSafeInteger(view);
+  };
+  return value.every(isListed) ? value : undefined;
 }

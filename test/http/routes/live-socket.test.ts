@@ -23,6 +23,7 @@ afterEach(() => closing.splice(0).forEach((close) => close()));
 class World {
   now = 1_700_000_000_000;
   sent = 0;
+  isClosed = false;
   readonly #ticks: (() => void)[] = [];
   readonly sources: LiveSources;
   readonly context: HttpContext;
@@ -53,9 +54,13 @@ class World {
     const webSocket = {
       getBufferedAmount: () => 0,
       sendBinary: () => void this.sent++,
-      close: () => {},
+      close: () => (this.isClosed = true),
     };
     this.socket.onOpen(webSocket as unknown as ServerWebSocket<unknown>);
+  }
+
+  watchViews(...list: [string, string, number][]): void {
+    this.socket.onMessage(JSON.stringify({ watch: list }));
   }
 
   watch(...list: [string, string][]): void {
@@ -86,6 +91,38 @@ function heapBytes(): number {
 
 /** Waits until the promises of a page have run. */
 const settle = () => new Promise<void>((resolve) => setImmediate(resolve));
+
+describe("what a page is sent", () => {
+  test("a source of which nothing new came begins anew for another view, and only then", async () => {
+    const world = new World();
+    world.store("a");
+    world.watchViews(["s", "a", 1]);
+    await settle();
+    expect(world.sent).toBe(1);
+    world.socket.onMessage('{"took":0}');
+    world.watchViews(["s", "other", 7], ["s", "a", 1]);
+    await settle();
+    expect(world.sent).toBe(1);
+    world.watchViews(["s", "a", 2]);
+    await settle();
+    expect(world.sent).toBe(2);
+  });
+
+  test("a list with anything but names and a number ends the socket", () => {
+    for (const entry of [
+      ["s"],
+      ["s", "a", "1"],
+      ["s", "a", 1, 2],
+      ["s", 5],
+      "s",
+      ["s", "a", 0.5],
+    ]) {
+      const world = new World();
+      world.socket.onMessage(JSON.stringify({ watch: [entry] }));
+      expect([entry, world.isClosed]).toEqual([entry, true]);
+    }
+  });
+});
 
 describe("a page's memory", () => {
   test("watching sources that do not exist makes no statistics, and an earlier list is forgotten", async () => {
