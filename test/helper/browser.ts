@@ -72,6 +72,11 @@ export class Browser {
     });
   }
 
+  /** Sets the time zone of the browser, such as `Asia/Kolkata`. */
+  async timeZone(timezoneId: string): Promise<void> {
+    await this.#view.cdp("Emulation.setTimezoneOverride", { timezoneId });
+  }
+
   async go(url: string): Promise<void> {
     // A URL that differs only in its hash would not be loaded again.
     await this.#view.navigate("about:blank");

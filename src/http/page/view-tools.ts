@@ -27,7 +27,9 @@ export function createViewTools(chosen: () => ChosenPicture | undefined): HTMLEl
       button("−", () => chosen()?.input.zoom(1 / zoomFactor), { "aria-label": "Smaller" }),
       button("+", () => chosen()?.input.zoom(zoomFactor), { "aria-label": "Larger" }),
       button("Fit", () => chosen()?.picture.viewport.fit()),
-      button("1:1", () => chosen()?.input.showSinglePixels(), { "aria-label": "Single pixels" }),
+      button("1:1", () => chosen()?.input.showSinglePixels(), {
+        "aria-label": "1:1, single pixels",
+      }),
     ),
     fullScreen,
   );
