@@ -3,7 +3,7 @@
 // Covers: http/page/api.ts, http/page/close-up.ts, http/page/dialogs.ts, http/page/dom.ts,
 //   http/page/event-stream.ts, http/page/frame-image.ts, http/page/frame-navigator.ts,
 //   http/page/frame-panel.ts,
-//   http/page/grey-painter.ts, http/page/keyboard.ts, http/page/live-frames.ts,
+//   http/page/frame-decoder.ts, http/page/keyboard.ts, http/page/live-frames.ts,
 //   http/page/live-picture.ts, http/page/live-source-view.ts, http/page/live-view.ts,
 //   http/page/login.ts, http/page/overview.ts, http/page/page.ts, http/page/palette-scale.ts,
 //   http/page/picture.ts, http/page/picture-input.ts, http/page/plot.ts,

@@ -15,7 +15,7 @@ const maxCards = 64;
 export class CloseUp {
   readonly element = element("section", { class: "close-up", hidden: true });
   readonly #api: ApiClient;
-  readonly #options: Pick<PictureOptions, "painter" | "preferences">;
+  readonly #options: Pick<PictureOptions, "decoder" | "preferences">;
   readonly #showAddress: (stream: string, source: string) => void;
   readonly #onChange: (added: readonly SourceCard[], removed: readonly SourceCard[]) => void;
   readonly #stream = element("bdi");
@@ -30,7 +30,7 @@ export class CloseUp {
   /** @param onChange called when cards are added or removed */
   constructor(
     api: ApiClient,
-    options: Pick<PictureOptions, "painter" | "preferences">,
+    options: Pick<PictureOptions, "decoder" | "preferences">,
     showAddress: (stream: string, source: string) => void,
     onChange: (added: readonly SourceCard[], removed: readonly SourceCard[]) => void,
   ) {

@@ -36,7 +36,7 @@ export class FramePanel {
   constructor(
     api: ApiClient,
     { stream, source }: SourceName,
-    options: Pick<PictureOptions, "painter" | "preferences" | "viewport">,
+    options: Pick<PictureOptions, "decoder" | "preferences" | "viewport">,
     onChoose: () => void,
   ) {
     this.source = source;

@@ -47,7 +47,7 @@ export class LiveView {
   constructor(
     root: HTMLElement,
     api: ApiClient,
-    options: Pick<PictureOptions, "painter" | "preferences">,
+    options: Pick<PictureOptions, "decoder" | "preferences">,
     showAddress: (stream: string, source: string) => void,
   ) {
     this.#root = root;

@@ -1,4 +1,4 @@
-/** Entry point of the page, and of the paint worker, which runs the same script. */
+/** Entry point of the page, and of the decode worker, which runs the same script. */
 /// <reference lib="dom" />
 import { ApiClient } from "./api.ts";
 import { Dialogs } from "./dialogs.ts";
@@ -12,7 +12,7 @@ import { browserStorage, Preferences } from "./preferences.ts";
 import { RecordedView } from "./recorded-view.ts";
 import { parseHash } from "./route.ts";
 import { PageLogin } from "./login.ts";
-import { servePaintWorker, GreyPainter } from "./grey-painter.ts";
+import { FrameDecoder, serveDecodeWorker } from "./frame-decoder.ts";
 
 const isWorker = typeof document === "undefined";
 
@@ -23,7 +23,7 @@ async function startPage(): Promise<void> {
   const preferences = new Preferences(browserStorage());
   setTimeZone(preferences.timeZone);
   const overview = new Overview(preferences);
-  const options = { painter: new GreyPainter(import.meta.url), preferences };
+  const options = { decoder: new FrameDecoder(import.meta.url), preferences };
   const live = new LiveView(byId("live", HTMLElement), api, options, (stream, source) => {
     void login.showAddress(api, stream, source);
   });
@@ -89,5 +89,5 @@ async function startPage(): Promise<void> {
   });
 }
 
-if (isWorker) servePaintWorker();
+if (isWorker) serveDecodeWorker();
 else void startPage();

@@ -3,8 +3,8 @@
 import { type PaletteName, paletteNames } from "../picture/palette.ts";
 import { announce, element, setAttribute, setText } from "./dom.ts";
 import { codecOfType, type VideoCodec } from "../../video/nal-units.ts";
-import { decodeFrame, type EncodedFrame, FrameImage } from "./frame-image.ts";
-import type { GreyPainter } from "./grey-painter.ts";
+import type { EncodedFrame, FrameDecoder } from "./frame-decoder.ts";
+import { FrameImage } from "./frame-image.ts";
 import { keyOf, type SourceName } from "./natural-order.ts";
 import { PaletteScale } from "./palette-scale.ts";
 import type { Preferences } from "./preferences.ts";
@@ -15,7 +15,7 @@ import { type PicturePlacement, type Point, type PixelSize, Viewport } from "./v
 const pixelatedScale = 1.5;
 
 export interface PictureOptions {
-  readonly painter: GreyPainter;
+  readonly decoder: FrameDecoder;
   readonly preferences: Preferences;
   /** Source that the palette is remembered for. */
   readonly source: SourceName;
@@ -144,7 +144,7 @@ export class Picture {
       return image === undefined ? undefined : new FrameImage(image);
     }
     const followed = this.#options.mode === "live" ? "follow" : "fresh";
-    return await decodeFrame(frame, this.#options.painter, {
+    return await this.#options.decoder.decode(frame, {
       palette: this.#palette,
       previousRange: this.#frame?.coloured?.range,
       rangeMode: this.#isRangeFixed ? "keep" : followed,

@@ -22,7 +22,7 @@ const addressIntervalMs = 400;
 export class RecordedView implements NavigatorHandlers, TransportHandlers {
   readonly #root: HTMLElement;
   readonly #api: ApiClient;
-  readonly #options: Pick<PictureOptions, "painter" | "preferences">;
+  readonly #options: Pick<PictureOptions, "decoder" | "preferences">;
   readonly #gaps: GapList;
   readonly #navigator: FrameNavigator;
   readonly #transport = new Transport(this);
@@ -43,7 +43,7 @@ export class RecordedView implements NavigatorHandlers, TransportHandlers {
   constructor(
     root: HTMLElement,
     api: ApiClient,
-    options: Pick<PictureOptions, "painter" | "preferences">,
+    options: Pick<PictureOptions, "decoder" | "preferences">,
   ) {
     this.#root = root;
     this.#api = api;

@@ -55,7 +55,7 @@ export class SourceCard implements LiveSourceView {
   /** @param onCopy called to show the address for other programs */
   constructor(
     name: SourceName,
-    options: Pick<PictureOptions, "painter" | "preferences" | "viewport">,
+    options: Pick<PictureOptions, "decoder" | "preferences" | "viewport">,
     onCopy: () => void,
   ) {
     const { stream, source } = name;

@@ -27,7 +27,7 @@ export class StoredList {
     hidden: true,
   });
   readonly #api: ApiClient;
-  readonly #options: Pick<PictureOptions, "painter" | "preferences">;
+  readonly #options: Pick<PictureOptions, "decoder" | "preferences">;
   readonly #rows = element("ul");
   readonly #moreButton = button("More streams", () => void this.#load(this.#nextCursor));
   readonly #entries = new Map<string, StoredStream>();
@@ -38,7 +38,7 @@ export class StoredList {
   #stills: Promise<void> = Promise.resolve();
   #nextCursor: string | null = null;
 
-  constructor(api: ApiClient, options: Pick<PictureOptions, "painter" | "preferences">) {
+  constructor(api: ApiClient, options: Pick<PictureOptions, "decoder" | "preferences">) {
     this.#api = api;
     this.#options = options;
     this.element.append(
@@ -132,7 +132,7 @@ class StoredStream {
   constructor(
     name: string,
     api: ApiClient,
-    options: Pick<PictureOptions, "painter" | "preferences">,
+    options: Pick<PictureOptions, "decoder" | "preferences">,
   ) {
     this.#name = name;
     this.#api = api;

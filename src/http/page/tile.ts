@@ -33,7 +33,7 @@ export class Tile implements LiveSourceView {
 
   constructor(
     name: SourceName,
-    options: Pick<PictureOptions, "painter" | "preferences">,
+    options: Pick<PictureOptions, "decoder" | "preferences">,
     actions: TileActions,
   ) {
     const { stream, source } = name;

@@ -31,7 +31,7 @@ const sizeNames: Readonly<Record<TileSize, string>> = {
 
 export class Wall implements TileActions {
   readonly element: HTMLElement;
-  readonly #options: Pick<PictureOptions, "painter" | "preferences">;
+  readonly #options: Pick<PictureOptions, "decoder" | "preferences">;
   readonly #preferences: Preferences;
   readonly #list = element("ul", { class: "tiles" });
   readonly #count = element("p", { class: "about" });
@@ -42,7 +42,7 @@ export class Wall implements TileActions {
   readonly #onChange: (added: readonly Tile[], removed: readonly Tile[]) => void;
 
   constructor(
-    options: Pick<PictureOptions, "painter" | "preferences">,
+    options: Pick<PictureOptions, "decoder" | "preferences">,
     onChange: (added: readonly Tile[], removed: readonly Tile[]) => void,
   ) {
     this.#options = options;
