@@ -73,7 +73,6 @@ export class SourceStats {
   receivedAt = 0;
   /** Whether `LiveSources` has forgotten this source. The next frame creates new statistics. */
   isEvicted = false;
-  /** Whether the session of the newest frame has delivered everything. */
   #isEnded = false;
   readonly #gapCounter = new GapCounter();
   #frame: FrameDescription | undefined;
@@ -127,6 +126,11 @@ export class SourceStats {
       this.lost = Math.min(this.lost + last - first + 1, Number.MAX_SAFE_INTEGER);
       this.#gapCounter.addLost(session, first, last);
     } else this.#gapCounter.addPresent(session, first, last);
+  }
+
+  /** Whether the session of the newest frame has delivered everything. */
+  get isEnded(): boolean {
+    return this.#isEnded;
   }
 
   /** Records that a session has delivered everything. */

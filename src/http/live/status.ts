@@ -7,8 +7,8 @@ import type { SourceStats, SourceSnapshot } from "./source-stats.ts";
 import type { LiveSources } from "./live-sources.ts";
 
 /**
- * Limit of sources in one status. The first ones by name are listed, so that they are the same from
- * second to second.
+ * Limit of sources in one status. Those that go on are listed before those that have ended, and the
+ * first ones by name, so that they are the same from second to second.
  */
 const maxStatusSources = 500;
 
@@ -64,7 +64,7 @@ export class StatusReporter {
       connections: canReadAll ? this.#connections() : null,
       store: canReadAll ? this.storeStatus() : null,
       sources: listed.flatMap((stats) => this.#sourceState(stats, now)),
-      otherSources: live.length - listed.length,
+      otherSources: live.slice(maxStatusSources).filter(({ isEnded }) => !isEnded).length,
       senders: canReadAll ? this.#liveSources.senders : [],
     };
   }
@@ -75,7 +75,12 @@ export class StatusReporter {
         ({ stream, source, receivedAt }) =>
           now - receivedAt < liveTimeoutMs && principal.canRead(stream, source),
       )
-      .sort((a, b) => compare(a.stream, b.stream) || compare(a.source, b.source));
+      .sort(
+        (a, b) =>
+          Number(a.isEnded) - Number(b.isEnded) ||
+          compare(a.stream, b.stream) ||
+          compare(a.source, b.source),
+      );
   }
 
   #sourceState(stats: SourceStats, now: number) {

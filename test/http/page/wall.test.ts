@@ -1,0 +1,161 @@
+// The wall in a real browser: many sources, and a server, a key and a clock that misbehave.
+//
+// Covers: http/page/tile.ts, http/page/live-view.ts
+
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { FrameFeed, send } from "frames";
+import { Browser, noBrowser } from "../../helper/browser.ts";
+import { keepPicture, scene, tile } from "../../helper/page.ts";
+import { temporaryFolder } from "../../helper/program.ts";
+import { until } from "../../helper/time.ts";
+import { startViewed, type Viewed } from "../../helper/viewing.ts";
+
+/** Sends one picture of each source, and goes on until it is stopped. */
+async function sendSources(viewed: Viewed, stream: string, names: readonly string[]) {
+  const folder = join(temporaryFolder(), stream);
+  const picture = scene("rgb8", 0);
+  for (const name of names) {
+    mkdirSync(join(folder, name), { recursive: true });
+    await Bun.write(join(folder, name, "1.png"), picture);
+  }
+  const stop = new AbortController();
+  const sending = send(folder, {
+    ...{ to: viewed.server.address, stream, watch: true },
+    signal: stop.signal,
+  });
+  return async () => {
+    stop.abort();
+    await sending.catch(() => {});
+  };
+}
+
+const numbered = (count: number) => Array.from({ length: count }, (_, index) => `cam${index + 1}`);
+
+describe.skipIf(noBrowser !== "")(`${noBrowser}the wall`, () => {
+  let viewed: Viewed;
+  let browser: Browser;
+  const tiles = `[...document.querySelectorAll(".tile")]`;
+
+  beforeAll(async () => {
+    viewed = await startViewed();
+    browser = await Browser.open();
+  });
+
+  afterAll(async () => {
+    expect(browser?.console).toEqual([]);
+    browser?.close();
+    await viewed?.[Symbol.asyncDispose]();
+  });
+
+  test("sixteen sources fit the window of a desk and of a phone, in natural order", async () => {
+    const stop = await sendSources(viewed, "sixteen", numbered(16));
+    for (const [width, height] of [
+      [1400, 900],
+      [390, 844],
+    ] as const) {
+      await browser.look({ width, height });
+      await browser.go(viewed.base);
+      await browser.until(
+        "all tiles",
+        `${tiles}.length === 16 && ${tiles}.every(({ dataset }) => dataset.shownCount > 0)`,
+      );
+      const order = await browser.read<string[]>(`${tiles}.map(({ dataset }) => dataset.source)`);
+      expect(order).toEqual(numbered(16));
+      const bottom = `Math.max(...${tiles}.map((one) => one.getBoundingClientRect().bottom))`;
+      expect(await browser.read<number>(bottom)).toBeLessThanOrEqual(height);
+      await keepPicture(browser, `wall-16-${width}`);
+    }
+    await stop();
+    await browser.until("no tiles", `${tiles}.length === 0`);
+  });
+
+  test("a thousand sources are thumbnails, of which the page takes only those in view", async () => {
+    const stop = await sendSources(viewed, "thousand", numbered(1000));
+    await browser.look({ width: 1400, height: 900 });
+    await browser.go(viewed.base);
+    const count = `document.querySelector(".wall .about").textContent`;
+    await browser.until("the count", `${count} === "1,000 sources, 500 not listed"`);
+    expect(await browser.read<number>(`${tiles}.length`)).toBe(500);
+    await browser.until("a picture", `${tiles}[3].dataset.shownCount > 0`);
+    expect(await browser.read<boolean>(`${tiles}.at(-1).dataset.shownCount === undefined`)).toBe(
+      true,
+    );
+    await browser.read(`${tiles}.at(-1).scrollIntoView()`);
+    await browser.until("the last picture", `${tiles}.at(-1).dataset.shownCount > 0`);
+    await stop();
+  });
+
+  test("names of any script and of 255 bytes are shown as text, and break no tile", async () => {
+    const names = ["x".repeat(255), "カ".repeat(85), "مرحبا", "<b>bold"];
+    const stop = await sendSources(viewed, "names", names);
+    for (const width of [1400, 390]) {
+      await browser.look({ width, height: 844 });
+      await browser.go(viewed.base);
+      await browser.until(
+        "all tiles",
+        `${tiles}.length === 4 && ${tiles}.every(({ dataset }) => dataset.shownCount > 0)`,
+      );
+      const texts = await browser.read<string[]>(
+        `${tiles}.map((one) => one.querySelector("h3").textContent)`,
+      );
+      for (const name of names) {
+        expect(texts).toContain(`names${name}`);
+      }
+      expect(await browser.read<number>("document.documentElement.scrollWidth")).toBe(width);
+      const heights = await browser.read<number[]>(`${tiles}.map((one) => one.offsetHeight)`);
+      expect(new Set(heights).size).toBe(1);
+      expect(await browser.read<number>(`document.querySelectorAll("main b").length`)).toBe(0);
+    }
+    await stop();
+  });
+
+  test("a source whose clock is an hour ahead or behind is live, and says its delay", async () => {
+    const feeds = [new FrameFeed(), new FrameFeed()];
+    const sending = ["ahead", "behind"].map((source, index) =>
+      send(feeds[index]!, { to: viewed.server.address, stream: "clocks", source }),
+    );
+    const hour = 3_600_000_000_000n;
+    for (const [index, feed] of feeds.entries()) {
+      const captured = BigInt(Date.now()) * 1_000_000n + (index === 0 ? hour : -hour);
+      await feed.push({ bytes: scene("rgb8", 0), name: "1.png", captured });
+    }
+    await browser.go(viewed.base);
+    for (const source of ["ahead", "behind"]) {
+      await browser.until(`${source}`, `${tile(source)}?.dataset.shownNumber === "1"`);
+    }
+    await browser.click('.wall [data-source="ahead"] a');
+    const delay = `document.querySelector(".close-up").textContent`;
+    await browser.until("its delay", `${delay}.includes("−59 min") || ${delay}.includes("−1 h")`);
+    feeds.forEach((feed) => feed.end());
+    await Promise.all(sending);
+    await browser.go(viewed.base);
+  });
+
+  test("a page in the background takes no frames, and shows the newest when it is back", async () => {
+    const feed = new FrameFeed();
+    const sending = send(feed, { to: viewed.server.address, stream: "yard", source: "camera" });
+    await feed.push({ bytes: scene("rgb8", 0), name: "1.png" });
+    const shown = `${tile("camera")}?.dataset.shownNumber`;
+    await browser.until("the first frame", `${shown} === "1"`);
+    const hide = (isHidden: boolean) =>
+      browser.read(`(() => {
+        Object.defineProperty(document, "hidden", { configurable: true, get: () => ${isHidden} });
+        document.dispatchEvent(new Event("visibilitychange"));
+      })()`);
+    await hide(true);
+    for (let number = 2; number <= 20; number++) {
+      await feed.push({ bytes: scene("rgb8", number / 20), name: `${number}.png` });
+    }
+    await until("the last frame", async () => {
+      const path = "/api/streams/yard/frames?source=camera&number=20";
+      return (await viewed.json<{ frames: unknown[] }>(path)).frames.length > 0;
+    });
+    expect(await browser.read<string>(shown)).toBe("1");
+    await hide(false);
+    await browser.until("the newest frame", `${shown} === "20"`);
+    feed.end();
+    await sending;
+  });
+});
