@@ -32,8 +32,15 @@ export class PageLogin {
     if (login?.needed === true && login.name === null) await this.askForKey();
   }
 
-  /** Asks for the key until the server accepts one. */
+  /**
+   * Asks for the key until the server accepts one. If the page has shown what an earlier key allowed,
+   * it is loaded anew, so that nothing of it remains.
+   */
   async askForKey(): Promise<void> {
+    if (!this.#logout.hidden) {
+      location.reload();
+      return await new Promise(() => {});
+    }
     await this.#dialogs.askForKey((key) => this.#submitKey(key));
     await this.#loadStatus();
   }

@@ -39,12 +39,13 @@ test.skipIf(noBrowser !== "")(
       await browser.until("the refusal", `${asks}.querySelector(".wrong").textContent`);
       await browser.type(key);
       await browser.press("Enter");
-      await browser.until("the source", `document.querySelector('#live [data-source="infrared"]')`);
+      await browser.until("the stream", `document.querySelector('.stored [data-stream="run7"]')`);
       expect(await browser.read(asks)).toBeNull();
       const logout = `document.querySelector("#logout")`;
       expect(await browser.read<string>(`${logout}.title`)).toBe("Logged in with the key cam-3");
 
-      await browser.click(".tools button");
+      await browser.read(`(location.hash = "#/run7?live&source=infrared")`);
+      await browser.click(".close-up .tools button");
       const address = `document.querySelector("dialog.address input")`;
       await browser.until("the address", address);
       const found = await browser.read<string>(`${address}.value`);
@@ -63,6 +64,14 @@ test.skipIf(noBrowser !== "")(
       await browser.press("Escape");
 
       await browser.click("#logout");
+      await browser.until("the question again", asks);
+      expect(await browser.read<string>("document.body.textContent")).not.toContain("run7");
+
+      await browser.type(key);
+      await browser.press("Enter");
+      await browser.until("the stream", `document.body.textContent.includes("run7")`);
+      // A page that is open when its key is revoked shows nothing of it any more.
+      expect((await run(["key", "remove", "cam-3", "--key-file", keyFile])).code).toBe(0);
       await browser.until("the question again", asks);
       expect(await browser.read<string>("document.body.textContent")).not.toContain("run7");
     } finally {
