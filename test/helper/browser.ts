@@ -34,6 +34,16 @@ export class Browser {
   }
 
   static async open(): Promise<Browser> {
+    let browser: Browser | undefined;
+    // A browser that an earlier file of this process has closed may not have ended yet.
+    await until("a browser", async () => {
+      browser = await Browser.#start().catch(() => undefined);
+      return browser !== undefined;
+    });
+    return browser!;
+  }
+
+  static async #start(): Promise<Browser> {
     const said: string[] = [];
     const view = new Bun.WebView({
       backend: {
