@@ -108,7 +108,13 @@ export class FramePanel {
     setAttribute(this.element, "data-captured", frame.captured);
   }
 
-  /** Frees the memory. */
+  /** Shows nothing, and frees the memory of the picture. */
+  clear(): void {
+    this.#frame = undefined;
+    this.#stored.clear();
+  }
+
+  /** Frees the memory. The panel must not be used again. */
   close(): void {
     this.#stored.close();
   }

@@ -49,6 +49,13 @@ export class LivePicture {
     this.picture.badge = this.#age.standstill === "paused" ? `PAUSED${caption}` : undefined;
   }
 
+  /** Shows nothing until the next frame, and frees the memory. */
+  clear(): void {
+    this.picture.clear();
+    this.#header = undefined;
+    this.#age.shownReceived = undefined;
+  }
+
   close(): void {
     this.picture.close();
   }

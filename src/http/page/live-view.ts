@@ -172,6 +172,8 @@ export class LiveView {
 
   #hide(view: LiveSourceView): void {
     view.isVisible = false;
+    // A thousand pictures take too much memory. A paused one would not come back.
+    if (!this.#isPaused) view.live.clear();
     const key = keyOf(view.name);
     if (this.#visible.get(key) === view) this.#visible.delete(key);
   }

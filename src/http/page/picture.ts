@@ -159,11 +159,17 @@ export class Picture {
 
   /** Shows an error message instead of an image, and nothing of the image before it. */
   showError(text: string): void {
+    this.clear();
+    setText(this.#note, text);
+    this.#note.hidden = false;
+  }
+
+  /** Shows nothing, and frees the memory of the image. */
+  clear(): void {
     this.#frame?.close();
     this.#frame = undefined;
     this.scale.hide();
-    setText(this.#note, text);
-    this.#note.hidden = false;
+    this.#note.hidden = true;
     this.#draw();
   }
 

@@ -304,6 +304,8 @@ export class RecordedView implements NavigatorHandlers, TransportHandlers {
       if (panel === undefined) continue;
       isMoreVisible ||= isIntersecting && !panel.isVisible;
       panel.isVisible = isIntersecting;
+      // The frame of the selected source is where the view is.
+      if (!isIntersecting && panel.source !== this.#navigator.chosenSource) panel.clear();
     }
     if (isMoreVisible) this.#navigator.refresh();
   }

@@ -107,6 +107,7 @@ export class StoredList {
       if (entry === undefined) continue;
       entry.isVisible = isIntersecting;
       if (isIntersecting) this.#enqueueStill(entry);
+      else entry.clearStill();
     }
   }
 
@@ -190,6 +191,11 @@ class StoredStream {
     } catch {
       // The list is usable without stills.
     }
+  }
+
+  clearStill(): void {
+    this.#stillAt = undefined;
+    this.#stored.clear();
   }
 
   close(): void {

@@ -42,7 +42,14 @@ export class StoredPicture {
     return (this.#video = new RecordedVideo(this.#api, codec));
   }
 
-  /** Frees the memory. */
+  /** Shows nothing, and frees the memory. */
+  clear(): void {
+    this.#video?.close();
+    this.#video = undefined;
+    this.picture.clear();
+  }
+
+  /** Frees the memory. The picture must not be used again. */
   close(): void {
     this.#video?.close();
     this.picture.close();

@@ -339,10 +339,10 @@ export class Timeline {
   }
 }
 
-/** Returns the count that nine of ten parts with frames do not exceed, so that a burst hides no others. */
+/** Returns the count that three of four parts with frames reach, so that a burst hides no others. */
 function usualCount(counts: readonly number[]): number {
   const sorted = counts.filter((count) => count > 0).toSorted((one, other) => one - other);
-  return sorted[Math.floor((sorted.length - 1) * 0.9)] ?? 1;
+  return sorted[sorted.length >> 2] ?? 1;
 }
 
 function shorten(context: CanvasRenderingContext2D, text: string, width: number): string {
