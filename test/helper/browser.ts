@@ -15,6 +15,8 @@ export interface Look {
   readonly width: number;
   readonly height: number;
   readonly scheme?: "light" | "dark";
+  /** Whether the user wants little motion. */
+  readonly isReducedMotion?: boolean;
 }
 
 /** A position of the window, in CSS pixels. */
@@ -70,9 +72,12 @@ export class Browser {
     return new Browser(view, said);
   }
 
-  async look({ width, height, scheme = "light" }: Look): Promise<void> {
+  async look({ width, height, scheme = "light", isReducedMotion = false }: Look): Promise<void> {
     await this.#view.cdp("Emulation.setEmulatedMedia", {
-      features: [{ name: "prefers-color-scheme", value: scheme }],
+      features: [
+        { name: "prefers-color-scheme", value: scheme },
+        { name: "prefers-reduced-motion", value: isReducedMotion ? "reduce" : "no-preference" },
+      ],
     });
     await this.#view.cdp("Emulation.setDeviceMetricsOverride", {
       width,

@@ -76,8 +76,7 @@ export class FrameNavigator implements PlayerTarget {
 
   /** The frame shown of the chosen source. */
   get frame(): FrameJson | undefined {
-    const frame = this.chosenPanel?.frame;
-    return frame?.source === this.#chosenSource ? frame : undefined;
+    return this.chosenPanel?.frame;
   }
 
   get isInterrupted(): boolean {

@@ -38,6 +38,8 @@ export class Wall implements TileActions {
   readonly #hiddenList = element("ul", { class: "hidden-sources" });
   readonly #arrange = button("Arrange", () => this.#toggleArranging(), { "aria-pressed": "false" });
   readonly #tiles = new Map<string, Tile>();
+  /** Keys of the sources that the list of hidden ones has. */
+  #hiddenKeys = "";
   /** Called when tiles are added or removed. */
   readonly #onChange: (added: readonly Tile[], removed: readonly Tile[]) => void;
 
@@ -121,8 +123,8 @@ export class Wall implements TileActions {
     const isArranging = this.element.classList.contains("arranging");
     this.#hiddenList.hidden = hiddenStates.length === 0 || !isArranging;
     const keys = hiddenStates.map(keyOf).join();
-    if (this.#hiddenList.dataset["keys"] === keys) return;
-    this.#hiddenList.dataset["keys"] = keys;
+    if (this.#hiddenKeys === keys) return;
+    this.#hiddenKeys = keys;
     this.#hiddenList.replaceChildren(
       ...hiddenStates.toSorted(compareSources).map((state) =>
         element(

@@ -133,6 +133,26 @@ describe.skipIf(noBrowser !== "")(`${noBrowser}the wall`, () => {
     await browser.go(viewed.base);
   });
 
+  test("a user who wants little motion sees at most one picture a second of each source", async () => {
+    await browser.look({ width: 1400, height: 900, isReducedMotion: true });
+    const feed = new FrameFeed();
+    const sending = send(feed, { to: viewed.server.address, stream: "calm", source: "camera" });
+    await feed.push({ bytes: scene("rgb8", 0), name: "1.png" });
+    await browser.go(viewed.base);
+    await browser.until("the first frame", `${tile("camera")}?.dataset.shownNumber === "1"`);
+    const start = performance.now();
+    for (let number = 2; number <= 40; number++) {
+      await feed.push({ bytes: scene("rgb8", number / 40), name: `${number}.png` });
+    }
+    await browser.until("the last frame", `${tile("camera")}.dataset.shownNumber === "40"`);
+    const seconds = (performance.now() - start) / 1000;
+    const shown = Number(await browser.read<string>(`${tile("camera")}.dataset.shownCount`));
+    expect(shown).toBeLessThanOrEqual(seconds + 2);
+    feed.end();
+    await sending;
+    await browser.look({ width: 1400, height: 900 });
+  });
+
   test("a page in the background takes no frames, and shows the newest when it is back", async () => {
     const feed = new FrameFeed();
     const sending = send(feed, { to: viewed.server.address, stream: "yard", source: "camera" });
