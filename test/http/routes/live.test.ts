@@ -9,6 +9,8 @@ import { rmSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { send } from "frames";
+import { groupLength, makeClip } from "../../helper/encoded-video.ts";
+import { needs } from "../../helper/ffmpeg.ts";
 import { encodePng } from "../../helper/png.ts";
 import { until } from "../../helper/time.ts";
 import { Camera, jpeg, parts, startViewed, type Viewed } from "../../helper/viewing.ts";
@@ -262,6 +264,49 @@ describe("page socket", () => {
     await viewers(viewed, "page", 0);
     await camera.end();
   });
+
+  test.skipIf(needs !== "")(
+    `${needs}the page's socket sends all of a video, at most sixteen ahead, and a slow page goes on at a key frame`,
+    async () => {
+      await using viewed = await startViewed();
+      const { units } = await makeClip("h264", 3 * groupLength);
+      const camera = new Camera(viewed.server, "site", "gate");
+      const give = (number: number) => camera.give(units[number - 1]!, `${number}.h264`);
+      for (let number = 1; number <= 5; number++) give(number);
+      await camera.arrived();
+      const page = new Page(viewed);
+      await page.open();
+      page.say({ watch: [["site", "gate"]] });
+      await until("the first pictures", () => page.got.length === 5);
+      for (let number = 6; number <= 3 * groupLength; number++) give(number);
+      await camera.arrived();
+      await until("sixteen pictures", () => page.got.length === 16);
+      // It confirms a picture now and then, until it is so far behind that pictures are left out.
+      const isJump = () => page.got.some(({ header }) => header.skipped > 0);
+      await until(
+        "a newer key frame",
+        () => {
+          if (!isJump()) page.say({ took: 0 });
+          return isJump();
+        },
+        100,
+      );
+      const numbers = page.got.map(({ header }) => header.number as number);
+      const jump = page.got.findIndex(({ header }) => header.skipped > 0);
+      expect(numbers.slice(0, jump)).toEqual(Array.from({ length: jump }, (_, at) => at + 1));
+      expect(jump).toBeGreaterThanOrEqual(16);
+      expect(numbers[jump]).toBe(2 * groupLength + 1);
+      expect(page.got[jump]!.header).toMatchObject({
+        type: "video/h264",
+        skipped: 2 * groupLength - numbers[jump - 1]!,
+      });
+      for (const { header, frame } of page.got) {
+        expect(Buffer.from(frame).equals(units[header.number - 1]!)).toBe(true);
+      }
+      page.socket.close();
+      await camera.end();
+    },
+  );
 
   test("the page's socket closes after an invalid message", async () => {
     await using viewed = await startViewed();
