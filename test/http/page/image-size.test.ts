@@ -12,8 +12,10 @@ test("the size of a PNG and of a JPEG is that of its header", async () => {
   const jpeg = await new Bun.Image(png).jpeg().bytes();
   expect(readImageSize(jpeg)).toEqual({ width: 7, height: 5 });
   // Segments and fill bytes before the start of frame.
-  const comment = [0xff, 0xfe, 0, 6, 1, 2, 3, 4, 0xff];
-  const filled = Buffer.concat([jpeg.subarray(0, 2), Buffer.from(comment), jpeg.subarray(2)]);
+  const comment = [0xff, 0xfe, 0, 6, 1, 2, 3, 4];
+  const table = [0xff, 0xc4, 0, 9, 1, 2, 3, 4, 5, 6, 7];
+  const before = Buffer.from([...comment, ...table, 0xff]);
+  const filled = Buffer.concat([jpeg.subarray(0, 2), before, jpeg.subarray(2)]);
   expect(readImageSize(filled)).toEqual({ width: 7, height: 5 });
 });
 
