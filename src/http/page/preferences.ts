@@ -6,7 +6,7 @@ import { isPaletteName, type PaletteName } from "../picture/palette.ts";
 export const tileSizes = ["fit", "small", "medium", "large"] as const;
 export type TileSize = (typeof tileSizes)[number];
 
-export const timeZones = ["UTC", "local"] as const;
+const timeZones = ["UTC", "local"] as const;
 export type TimeZone = (typeof timeZones)[number];
 
 /** Limit of each list, in names and in UTF-16 code units. Above it the oldest names are dropped. */

@@ -4,7 +4,10 @@
 export const maxFittedTiles = 16;
 
 /** Least width of a tile in CSS pixels, by its size. */
-export const minTileWidths = { small: 150, medium: 300, large: 560 } as const;
+const minTileWidths = { small: 150, medium: 300, large: 560 } as const;
+
+/** Tiles of a window at most. The server sends the frames of 64, also those just outside. */
+const maxShownTiles = 40;
 
 /** Height to width of the pictures that the layout assumes, so that it is steady. */
 const pictureRatio = 3 / 4;
@@ -38,8 +41,12 @@ export function fitTiles(count: number, { width, height, gap, caption }: TileRoo
   return best;
 }
 
-/** Returns the grid of tiles of at least `minWidth`, of which as many lie beside each other as fit. */
-export function scrollTiles(minWidth: number, { width, gap, caption }: TileRoom): TileGrid {
+/** Returns the grid of tiles of a size, of which as many lie beside each other as fit. */
+export function scrollTiles(
+  size: keyof typeof minTileWidths,
+  { width, height, gap, caption }: TileRoom,
+): TileGrid {
+  const minWidth = Math.max(minTileWidths[size], Math.sqrt((width * height) / maxShownTiles));
   const columns = Math.max(1, Math.floor((width + gap) / (minWidth + gap)));
   const tileWidth = (width - (columns - 1) * gap) / columns;
   return { columns, height: Math.floor(tileWidth * pictureRatio + caption) };

@@ -37,8 +37,10 @@ export interface TimelineHandlers {
   ): Promise<Density | undefined>;
 }
 
-/** Lanes that are shown at a time. More are reached by scrolling. */
-const maxShownLanes = 8;
+/** Lanes that are shown at a time, on a desk and on a phone. More are reached by scrolling. */
+const maxShownLanes = { wide: 8, narrow: 4 } as const;
+/** Width of the window in CSS pixels up to which it is narrow. */
+const maxNarrowPx = 640;
 const laneHeightPx = 20;
 const axisHeightPx = 24;
 /** Width of a part whose frames are counted. */
@@ -116,7 +118,8 @@ export class Timeline {
     );
     const last = lanes.reduce((max, lane) => (lane.last > max ? lane.last : max), first + 1n);
     this.range.setWhole(first, last);
-    const shownLanes = Math.min(maxShownLanes, Math.max(1, lanes.length));
+    const most = maxShownLanes[window.innerWidth > maxNarrowPx ? "wide" : "narrow"];
+    const shownLanes = Math.min(most, Math.max(1, lanes.length));
     for (const { style } of [this.#scroller, this.#canvas]) {
       style.height = `${shownLanes * laneHeightPx}px`;
     }
@@ -167,7 +170,7 @@ export class Timeline {
   /** Lanes that are in view. */
   get #shownLanes(): readonly Lane[] {
     const start = Math.floor(this.#scroller.scrollTop / laneHeightPx);
-    return this.#lanes.slice(start, start + maxShownLanes + 1);
+    return this.#lanes.slice(start, start + maxShownLanes.wide + 1);
   }
 
   async #loadDensity(): Promise<void> {
@@ -209,7 +212,7 @@ export class Timeline {
 
   /** Horizontal position of the lanes in CSS pixels, behind the names. */
   #layout(width: number): { start: number; length: number } {
-    const start = width > 640 ? 140 : 84;
+    const start = width > maxNarrowPx ? 140 : 84;
     return { start, length: Math.max(1, width - start - 8) };
   }
 

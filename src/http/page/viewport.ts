@@ -114,7 +114,7 @@ export class Viewport {
 }
 
 /** Returns the scale at which the whole picture fits. */
-export function fitScale(picture: PixelSize, box: PixelSize): number {
+function fitScale(picture: PixelSize, box: PixelSize): number {
   return Math.min(box.width / picture.width, box.height / picture.height);
 }
 

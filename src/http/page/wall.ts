@@ -8,13 +8,7 @@ import type { PictureOptions } from "./picture.ts";
 import type { Preferences, TileSize } from "./preferences.ts";
 import { tileSizes } from "./preferences.ts";
 import { Tile, type TileActions } from "./tile.ts";
-import {
-  fitTiles,
-  maxFittedTiles,
-  minTileWidths,
-  scrollTiles,
-  type TileRoom,
-} from "./tile-layout.ts";
+import { fitTiles, maxFittedTiles, scrollTiles, type TileRoom } from "./tile-layout.ts";
 
 /** CSS pixels between tiles, height of a caption, and least height of the wall. */
 const gapPx = 8;
@@ -211,7 +205,7 @@ export class Wall implements TileActions {
     const isFitted = size === "fit" && count <= maxFittedTiles;
     const grid = isFitted
       ? fitTiles(count, room)
-      : scrollTiles(Math.min(width, minTileWidths[size === "fit" ? "small" : size]), room);
+      : scrollTiles(size === "fit" ? "small" : size, room);
     this.#list.style.setProperty("--columns", `${grid.columns}`);
     this.#list.style.setProperty("--tile-height", `${grid.height}px`);
   }

@@ -25,9 +25,23 @@ test("tiles that fit are as large as any other number of columns would make them
   expect(fitTiles(16, phone).columns).toBe(3);
 });
 
-test("tiles that scroll have at least the width that was asked for, if the window has it", () => {
-  expect(scrollTiles(300, desk).columns).toBe(4);
-  expect(scrollTiles(150, phone).columns).toBe(2);
-  expect(scrollTiles(560, phone).columns).toBe(1);
-  expect(scrollTiles(150, phone).height).toBe(Math.floor((179 * 3) / 4 + 26));
+test("tiles that scroll have at least the width of their size, if the window has it", () => {
+  expect(scrollTiles("medium", desk).columns).toBe(4);
+  expect(scrollTiles("small", phone).columns).toBe(2);
+  expect(scrollTiles("large", phone).columns).toBe(1);
+  expect(scrollTiles("small", phone).height).toBe(Math.floor((179 * 3) / 4 + 26));
+});
+
+test("a window never has more tiles in view than the server sends frames of", () => {
+  for (const [width, height] of [
+    [1400, 900],
+    [2560, 1440],
+    [7680, 4320],
+    [390, 844],
+  ] as const) {
+    const grid = scrollTiles("small", { ...desk, width, height });
+    // Tiles up to 120 pixels outside the window count as in view.
+    const rows = Math.ceil((height + 240) / (grid.height + desk.gap)) + 1;
+    expect(rows * grid.columns).toBeLessThanOrEqual(64);
+  }
 });
