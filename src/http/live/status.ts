@@ -64,7 +64,7 @@ export class StatusReporter {
       connections: canReadAll ? this.#connections() : null,
       store: canReadAll ? this.storeStatus() : null,
       sources: listed.flatMap((stats) => this.#sourceState(stats, now)),
-      otherSources: live.slice(maxStatusSources).filter(({ isEnded }) => !isEnded).length,
+      otherSources: live.length - listed.length,
       senders: canReadAll ? this.#liveSources.senders : [],
     };
   }

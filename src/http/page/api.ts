@@ -121,7 +121,7 @@ export interface StateJson {
   /** Null if the client may not read everything. */
   readonly store: StoreJson | null;
   readonly sources: readonly SourceStateJson[];
-  /** Live sources that are left out. */
+  /** Sources that are left out. */
   readonly otherSources: number;
   readonly senders: readonly SenderJson[];
 }

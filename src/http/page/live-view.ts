@@ -120,7 +120,7 @@ export class LiveView {
     const now = at === undefined ? Date.now() : toMilliseconds(at);
     this.#tickCount++;
     const live = sources.filter(({ ended }) => !ended);
-    this.#wall.update(live, otherSources, now);
+    this.#wall.update(sources, otherSources, now);
     this.#closeUp.update(sources, now, this.#tickCount);
     const counts = `${live.length} of ${sources.length}`;
     const isDue = this.#tickCount % storedInterval === 0 || counts !== this.#counts;

@@ -5,6 +5,9 @@ import { displayDuration, parseNanoseconds, toMilliseconds } from "./format.ts";
 /** Time without a frame after which a source is shown as still, or its picture as behind. */
 const stillTimeoutMs = 3_000;
 
+/** Time after which a rate is not that of the present. The server's is over five seconds. */
+const rateTimeoutMs = 10_000;
+
 /** Why pictures stand still although their source may go on. */
 export type Standstill = "paused" | "no connection";
 
@@ -40,7 +43,7 @@ export class PictureAge {
     if (this.#latest.ended && lag <= 0) return { kind: "still", text: "ended" };
     if (lag > stillTimeoutMs) return { kind: "held", text: `${displayDuration(lag)} behind` };
     const age = received === undefined ? 0 : this.#now - toMilliseconds(received);
-    const isStill = this.#latest.rate === 0 && age > stillTimeoutMs;
+    const isStill = age > (this.#latest.rate === 0 ? stillTimeoutMs : rateTimeoutMs);
     if (isStill) return { kind: "still", text: `no frame for ${displayDuration(age)}` };
     return { kind: "live", text: "live" };
   }

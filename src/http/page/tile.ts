@@ -76,6 +76,11 @@ export class Tile implements LiveSourceView {
     });
   }
 
+  /** The last state of its source. */
+  get latest(): SourceStateJson | undefined {
+    return this.#latest;
+  }
+
   update(state: SourceStateJson, now: number): void {
     this.#latest = state;
     this.live.update(state, now);

@@ -2,7 +2,7 @@
 /// <reference lib="dom" />
 import type { SourceStateJson } from "./api.ts";
 import { announce, button, element, setAttribute, setText } from "./dom.ts";
-import { displayPlural } from "./format.ts";
+import { displayCount, displayPlural, parseNanoseconds, toMilliseconds } from "./format.ts";
 import { compareSources, keyOf } from "./natural-order.ts";
 import type { PictureOptions } from "./picture.ts";
 import type { Preferences, TileSize } from "./preferences.ts";
@@ -14,6 +14,9 @@ import { fitTiles, maxFittedTiles, scrollTiles, type TileRoom } from "./tile-lay
 const gapPx = 8;
 const captionPx = 26;
 const minHeightPx = 240;
+
+/** Time in ms that a source stays which sends nothing and has not ended. */
+const maxMissedMs = 86_400_000;
 
 /** Texts of the sizes. */
 const sizeNames: Readonly<Record<TileSize, string>> = {
@@ -75,14 +78,25 @@ export class Wall implements TileActions {
   }
 
   /**
-   * Shows these sources, except those that the user has hidden.
+   * Shows the sources that have not ended, except those that the user has hidden. One that the server
+   * lists no more is missed, so it stays for a day.
    *
    * @param others number of sources that the server has left out
    * @param now server's time in ms since 1970
    */
   update(states: readonly SourceStateJson[], others: number, now: number): void {
     const hidden = new Set(this.#preferences.hidden);
-    const live = new Map(states.map((state) => [keyOf(state), state]));
+    const live = new Map<string, SourceStateJson>();
+    const ended = new Set<string>();
+    for (const state of states) {
+      if (state.ended) ended.add(keyOf(state));
+      else live.set(keyOf(state), state);
+    }
+    for (const { key, latest } of this.#tiles.values()) {
+      const isMissed = others === 0 && !live.has(key) && !ended.has(key);
+      if (!isMissed || latest === undefined) continue;
+      if (now - receivedMs(latest) < maxMissedMs) live.set(key, latest);
+    }
     const [added, removed]: [Tile[], Tile[]] = [[], []];
     for (const [key, tile] of this.#tiles) {
       if (live.has(key) && !hidden.has(key)) continue;
@@ -101,7 +115,7 @@ export class Wall implements TileActions {
       tile.update(state, now);
     }
     if (added.length > 0) this.#sort();
-    const hiddenStates = states.filter((state) => hidden.has(keyOf(state)));
+    const hiddenStates = [...live.values()].filter((state) => hidden.has(keyOf(state)));
     this.#showCounts(hiddenStates, others);
     if (added.length + removed.length === 0) return;
     this.#layOut();
@@ -109,10 +123,10 @@ export class Wall implements TileActions {
   }
 
   #showCounts(hiddenStates: readonly SourceStateJson[], others: number): void {
-    const total = this.#tiles.size + hiddenStates.length + others;
+    const total = this.#tiles.size + hiddenStates.length;
     this.element.hidden = total === 0;
     const hiddenText = hiddenStates.length === 0 ? "" : `, ${hiddenStates.length} hidden`;
-    const othersText = others === 0 ? "" : `, ${others} not listed`;
+    const othersText = others === 0 ? "" : `, ${displayCount(others)} more not listed`;
     setText(this.#count, `${displayPlural(total, "source")}${hiddenText}${othersText}`);
     const isArranging = this.element.classList.contains("arranging");
     this.#hiddenList.hidden = hiddenStates.length === 0 || !isArranging;
@@ -209,4 +223,8 @@ export class Wall implements TileActions {
     this.#list.style.setProperty("--columns", `${grid.columns}`);
     this.#list.style.setProperty("--tile-height", `${grid.height}px`);
   }
+}
+
+function receivedMs({ received }: SourceStateJson): number {
+  return toMilliseconds(parseNanoseconds(received) ?? 0n);
 }

@@ -29,6 +29,9 @@ test("a picture is called live only while it is the newest of a source that goes
   age.shownReceived = received;
   age.update(latest({ rate: 0 }), now + 12_000);
   expect(age.state).toEqual({ kind: "still", text: "no frame for 12.0 s" });
+  // A rate of the past, of a source that the server does not list any more.
+  age.update(latest({}), now + 12_000);
+  expect(age.state).toEqual({ kind: "still", text: "no frame for 12.0 s" });
   age.update(latest({ rate: 0, ended: true }), now + 12_000);
   expect(age.state).toEqual({ kind: "still", text: "ended" });
 });
