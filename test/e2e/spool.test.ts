@@ -153,8 +153,7 @@ describe("frames send --spool", () => {
       camera.shot = count - 10;
       await camera.shoot(10);
       await until("all of them in the spool", () => spool.numbers().length === count);
-      camera.signal("SIGKILL");
-      await camera.child.exited;
+      await kill(camera);
     }
     await place.start();
     using camera = new Camera(args);
@@ -335,13 +334,7 @@ describe("Full spool", () => {
     using camera = new Camera(args);
     await camera.shoot(50, 1000);
     await until("the newest", () => spool.numbers().at(-1) === 50);
-    // The file comes before the row without which it does not count.
-    await until("its row", () => {
-      camera.signal("SIGUSR1");
-      return reports(camera).at(-1)?.["captured"] === 50;
-    });
-    camera.signal("SIGKILL");
-    await camera.child.exited;
+    await kill(camera);
     await place.start();
     using next = new Camera(args);
     next.shot = 50;
@@ -357,6 +350,18 @@ describe("Full spool", () => {
 function reports(camera: Camera): Json[] {
   const whole = camera.stdout.slice(0, camera.stdout.lastIndexOf("\n") + 1);
   return jsonLines(whole).filter(({ type }) => type === "report");
+}
+
+/**
+ * Kills a sender between two turns. The file of a frame comes before its row, and a frame that has only
+ * one of them is not in the spool.
+ */
+async function kill(camera: Camera): Promise<void> {
+  const before = reports(camera).length;
+  camera.signal("SIGUSR1");
+  await until("a report", () => reports(camera).length > before);
+  camera.signal("SIGKILL");
+  await camera.child.exited;
 }
 
 describe("Refused spools", () => {
@@ -377,8 +382,7 @@ describe("Refused spools", () => {
     using camera = new Camera(["--to", "127.0.0.1:9", "--spool", spool.path]);
     await camera.shoot(1);
     await until("its spool", () => spool.numbers().length === 1);
-    camera.signal("SIGKILL");
-    await camera.child.exited;
+    await kill(camera);
     const second = await run(["send", "-", "--stream", "run8", ...args, "--spool", spool.path]);
     expectCode(second, 1);
     expect(second.stderr).toContain("it contains frames of run7; send those first");
