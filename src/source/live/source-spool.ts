@@ -10,7 +10,6 @@ import {
   openSync,
   readdirSync,
   renameSync,
-  rmSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
@@ -19,6 +18,7 @@ import { replaceFile } from "../../common/replace-file.ts";
 import { FramesError, systemSentence, usageError } from "../../errors.ts";
 import type { Frame, Loss } from "../../frame.ts";
 import { formatRawShape } from "../image/raw.ts";
+import { removeFile, SpoolNotes } from "./spool-notes.ts";
 import { prepareSpoolStatements } from "./spool-rows.ts";
 import { SpooledFrame } from "./spooled-frame.ts";
 
@@ -59,17 +59,17 @@ const cutFlags = constants.O_WRONLY | (constants.O_NOFOLLOW ?? 0);
 /** End of the name of a file whose frame was settled while its row could not be deleted. */
 const settledSuffix = ".settled";
 
-/** End of the name of an empty file. Its name has the session, and a number that SQLite cannot record. */
-const counterSuffix = ".last";
-
 export class SourceSpool {
   readonly #spool: SharedSpool;
   readonly #folder: string;
   readonly #source: string;
   #statements: ReturnType<typeof prepareSpoolStatements> | undefined;
   #hasFolder = false;
-  /** Name of the file with `counterSuffix`. */
-  #counterFile: string | undefined;
+  readonly #notes: SpoolNotes;
+  /** Losses that SQLite could not record yet, by their first number. */
+  readonly #unrecorded = new Map<number, Loss>();
+  /** Whether one of them is not even noted, so that a killed process would forget it. */
+  #isLossUnnoted = false;
   #frameCount = 0;
   /** Whether pictures of encoded video may be in the spool. */
   #hasPictures = false;
@@ -88,7 +88,17 @@ export class SourceSpool {
     this.#folder = folder;
     this.#source = source;
     checkOwn(spool.directory, folder);
-    if (!spool.isNew) this.#deleteLost();
+    try {
+      this.#notes = new SpoolNotes(folder, spool.numbering);
+    } catch (error) {
+      throw spool.fail("read", error);
+    }
+    if (!spool.isNew) {
+      for (const { first, last } of this.#notes.lost) {
+        this.recordLoss({ first, last, what: `frame ${first}`, error: new FramesError("dropped") });
+      }
+      this.#deleteLost();
+    }
     this.#try(() => this.#use("written", () => this.#createFolder()));
     this.deleteSettled();
   }
@@ -98,8 +108,10 @@ export class SourceSpool {
    * They would be both reported as lost and stored.
    */
   #deleteLost(): void {
-    const lost = this.#use("read", (statements) => statements.lost.all(this.#source));
-    for (const { seq } of lost) this.delete(Number(seq));
+    for (const { first, last } of this.losses()) {
+      const left = this.#use("read", ({ between }) => between.all(this.#source, first, last));
+      for (const { seq } of left) this.delete(Number(seq));
+    }
   }
 
   /**
@@ -126,7 +138,6 @@ export class SourceSpool {
     this.#hasPictures = statements.anyPicture.get(this.#source) !== null;
     for (const name of existsSync(this.#folder) ? readdirSync(this.#folder) : []) {
       if (name.endsWith(settledSuffix)) this.#settled.add(parseInt(name));
-      if (name.endsWith(counterSuffix)) this.#counterFile = name;
     }
     return statements;
   }
@@ -150,32 +161,17 @@ export class SourceSpool {
   get lastNumber(): number {
     if (this.#spool.isNew) return 0;
     const recorded = this.#use("read", ({ last }) => Number(last.get(this.#source)?.last ?? 0n));
-    const [session, number] = this.#counterFile?.slice(0, -counterSuffix.length).split("-") ?? [];
-    return session === this.#spool.numbering ? Math.max(recorded, Number(number)) : recorded;
+    return Math.max(recorded, this.#notes.lastNumber);
   }
 
   /** Recorded in another way if SQLite cannot record it. */
   set lastNumber(sequence: number) {
     try {
       this.#use("written", ({ setLast }) => setLast.run(this.#source, sequence));
-      if (this.#counterFile !== undefined) removeFile(join(this.#folder, this.#counterFile));
-      this.#counterFile = undefined;
+      this.#notes.forgetLastNumber();
     } catch (error) {
       if (!(error instanceof FramesError)) throw error;
-      this.#nameCounter(sequence);
-    }
-  }
-
-  /** Records the last number in the name of an empty file, because a full disk still has names. */
-  #nameCounter(sequence: number): void {
-    const name = `${this.#spool.numbering}-${sequence}${counterSuffix}`;
-    const path = join(this.#folder, name);
-    try {
-      if (this.#counterFile === undefined) writeFileSync(path, "");
-      else renameSync(join(this.#folder, this.#counterFile), path);
-      this.#counterFile = name;
-    } catch {
-      // The error of the disk was already reported.
+      this.#notes.noteLastNumber(sequence);
     }
   }
 
@@ -197,21 +193,57 @@ export class SourceSpool {
   losses(): Loss[] {
     if (this.#spool.isNew) return [];
     const rows = this.#use("read", ({ losses }) => losses.all(this.#source));
-    return rows.map(({ first, last, what, reason }) => ({
+    const recorded = rows.map(({ first, last, what, reason }) => ({
       first: Number(first),
       last: Number(last),
       what,
       error: new FramesError(reason),
     }));
+    return [...recorded, ...this.#unrecorded.values()];
   }
 
-  /** Records lost numbers. Replaces a range with the same first number. */
-  recordLoss({ first, last, what, error }: Loss): void {
-    this.#try(() =>
+  /**
+   * Records lost numbers. Extends a range with the same first number. What SQLite cannot record now is
+   * noted in another way.
+   */
+  recordLoss(loss: Loss): void {
+    this.#unrecorded.set(loss.first, loss);
+    if (!this.#recordLosses() && !this.#notes.noteLost(loss)) this.#isLossUnnoted = true;
+  }
+
+  /** Records the losses that SQLite could not record before. Returns whether it could now. */
+  #recordLosses(): boolean {
+    if (this.#unrecorded.size === 0) return true;
+    try {
       this.#use("written", ({ putLoss }) => {
-        putLoss.run(this.#source, first, last, what, error.code);
-      }),
-    );
+        for (const { first, last, what, error } of this.#unrecorded.values()) {
+          putLoss.run(this.#source, first, last, what, error.code);
+          this.#unrecorded.delete(first);
+        }
+      });
+      this.#notes.forgetLost();
+      this.#isLossUnnoted = false;
+      return true;
+    } catch (error) {
+      if (!(error instanceof FramesError)) throw error;
+      return false;
+    }
+  }
+
+  /**
+   * Yields the numbers of pictures of encoded video, in their order. The spool must not be changed
+   * meanwhile.
+   *
+   * @throws {FramesError} `unreadable`
+   */
+  *pictureNumbers(): Generator<number, void> {
+    if (this.#frameCount === 0) return;
+    try {
+      const rows = this.#use("read", ({ pictures }) => pictures.iterate(this.#source));
+      for (const { seq } of rows) if (!this.#settled.has(Number(seq))) yield Number(seq);
+    } catch (error) {
+      throw error instanceof FramesError ? error : this.#spool.fail("read", error);
+    }
   }
 
   #framePath(sequence: number): string {
@@ -267,7 +299,7 @@ export class SourceSpool {
    * if it cannot be read now: see `readError`.
    */
   next(): Frame | undefined {
-    const frame = this.after(this.#lastSent);
+    const frame = this.unsent();
     if (frame !== undefined) this.#lastSent = frame.sequence;
     return frame;
   }
@@ -283,6 +315,11 @@ export class SourceSpool {
    */
   oldest(): Frame | undefined {
     return this.after(Math.max(this.#lastSent, this.#lastInFlight));
+  }
+
+  /** Returns the oldest frame that was neither sent on this connection nor skipped. */
+  unsent(): Frame | undefined {
+    return this.after(this.#lastSent);
   }
 
   /** Returns the oldest frame with a higher number. */
@@ -327,7 +364,7 @@ export class SourceSpool {
 
   /** Makes `next` go on behind a frame, because the ones up to it are sent from memory. */
   skipTo(sequence: number): void {
-    this.#lastSent = sequence;
+    this.#lastSent = Math.max(this.#lastSent, sequence);
   }
 
   /** Deletes a frame that the server has confirmed, or that is dropped. */
@@ -340,15 +377,18 @@ export class SourceSpool {
       this.#spool.adjustBytes(-Number(row.size));
       this.#frameCount--;
     });
-    if (!this.deleteSettled()) this.#freeSettled(this.#framePath(sequence));
+    // A frame whose loss a killed process would forget stays for the next one.
+    if (!this.deleteSettled() && !this.#isLossUnnoted) this.#freeSettled(this.#framePath(sequence));
   }
 
   /**
-   * Deletes the rows and files of settled frames. What fails is tried again with the next frame.
+   * Deletes the rows and files of settled and dropped frames, once the losses are recorded. What fails is
+   * tried again with the next frame.
    *
    * @returns whether all were deleted
    */
   deleteSettled(): boolean {
+    if (!this.#recordLosses()) return false;
     try {
       for (const sequence of this.#settled) {
         // Delete the row first: after a crash a file without a row only wastes space.
@@ -408,13 +448,4 @@ export function checkOwn(spool: string, path: string): void {
     throw new FramesError("missing", message, { cause: error });
   }
   throw usageError(`${what}: ${path} is a link; delete it, or choose another --spool`);
-}
-
-/** Removes a file if it exists. One that the disk cannot remove only wastes space. */
-function removeFile(path: string): void {
-  try {
-    rmSync(path, { force: true });
-  } catch {
-    // The error of the disk was already reported.
-  }
 }

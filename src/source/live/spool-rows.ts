@@ -95,14 +95,17 @@ export function prepareSpoolStatements(database: Database) {
         WHERE source = ? AND seq > ? AND is_key = 1 ORDER BY seq LIMIT 1`,
     ),
     putLoss: database.query<null, [string, number, number, string, string]>(
-      "INSERT OR REPLACE INTO losses VALUES (?, ?, ?, ?, ?)",
+      `INSERT INTO losses VALUES (?1, ?2, ?3, ?4, ?5)
+        ON CONFLICT DO UPDATE SET last = max(last, ?3), what = ?4, reason = ?5`,
     ),
     losses: database.query<SpooledLossRow, [string]>(
       "SELECT first, last, what, reason FROM losses WHERE source = ? ORDER BY first",
     ),
-    lost: database.query<{ seq: bigint }, [string]>(
-      `SELECT seq FROM frames WHERE source = ?1 AND EXISTS
-        (SELECT 1 FROM losses WHERE source = ?1 AND frames.seq BETWEEN first AND last)`,
+    between: database.query<{ seq: bigint }, [string, number, number]>(
+      "SELECT seq FROM frames WHERE source = ? AND seq BETWEEN ? AND ?",
+    ),
+    pictures: database.query<{ seq: bigint }, [string]>(
+      `SELECT seq FROM pictures JOIN frames USING (source, seq) WHERE source = ? ORDER BY seq`,
     ),
     frames: database.query<{ frames: bigint }, [string]>(
       "SELECT count(*) AS frames FROM frames WHERE source = ?",

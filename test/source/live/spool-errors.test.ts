@@ -37,9 +37,9 @@ class Sender {
   #isPulling = false;
   #captured = 0;
 
-  constructor(directory: string, policy: QueuePolicy) {
+  constructor(directory: string, policy: QueuePolicy, maxBytes = 1e9) {
     const onError = (error: FramesError) => void this.told.push(error);
-    this.spool = new Spool({ directory, stream: "run7", session, maxBytes: 1e9, onError });
+    this.spool = new Spool({ directory, stream: "run7", session, maxBytes, onError });
     try {
       const spool = this.spool.sourceSpool("visible");
       this.source = new LiveSource("visible", this.feed, { policy, settings: naming, spool });
@@ -293,6 +293,64 @@ describe("a spool whose disk fails for a while", () => {
     last.source.close();
     last.spool.close();
   });
+
+  const noWrites = [
+    ["no row can be written", isWrite],
+    ["no row can be added", (_: string, sql: string) => /^\s*INSERT/.test(sql)],
+  ] as const;
+  for (const [what, isAffected] of noWrites) {
+    test(`a loss on a full disk is told by the next process, although ${what} before the sender was killed`, async () => {
+      using faults = new SystemFaults();
+      const directory = temporaryFolder();
+      const sender = new Sender(directory, { latest: 1 }, 200);
+      await sender.capture(5);
+      faults.decide = (call, args) =>
+        call === "statement.run" && isAffected(call, String(args[0])) ? "SQLITE_FULL" : undefined;
+      // The spool has room for four frames, and drops the oldest ones for newer ones.
+      await faults.within(() => sender.capture(3));
+      const copy = temporaryFolder();
+      cpSync(directory, copy, { recursive: true });
+      sender.source.close();
+      sender.spool.close();
+      const next = new Sender(copy, { latest: 1 });
+      next.source.onConnected();
+      next.take();
+      // The last one is in the queue.
+      expect([[...next.delivered], [...next.lost.keys()]]).toEqual([
+        [3, 4, 5],
+        [1, 2, 6, 7],
+      ]);
+      next.source.close();
+      next.spool.close();
+      // What was noted while no row could be written is recorded.
+      const left = readdirSync(join(copy, "visible"));
+      expect(left.filter((name) => !name.endsWith(".last"))).toEqual([]);
+    });
+  }
+
+  for (const [what, isAffected] of noWrites) {
+    test(`frames stay in the spool if neither a row nor a name can record their loss, and ${what}`, async () => {
+      using faults = new SystemFaults();
+      const directory = temporaryFolder();
+      const sender = new Sender(directory, { latest: 1 }, 200);
+      await sender.capture(5);
+      faults.decide = (call, args) => {
+        const isLost = args.some((arg) => String(arg).endsWith(".lost"));
+        return isAffected(call, String(args[0])) || isLost ? "SQLITE_FULL" : undefined;
+      };
+      await faults.within(() => sender.capture(3));
+      const copy = temporaryFolder();
+      cpSync(directory, copy, { recursive: true });
+      sender.source.close();
+      sender.spool.close();
+      const next = new Sender(copy, { latest: 1 });
+      next.source.onConnected();
+      next.take();
+      expect([[...next.delivered], [...next.lost.keys()]]).toEqual([[2, 3, 4, 5], [1]]);
+      next.source.close();
+      next.spool.close();
+    });
+  }
 
   test("a sender starts although its new spool cannot be created on the full disk, and spools once it can", async () => {
     using faults = new SystemFaults();
