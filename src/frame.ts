@@ -121,8 +121,8 @@ export interface FrameSource {
    */
   next(offered: boolean): Frame | Loss | undefined | Promise<Frame | Loss | undefined>;
   /**
-   * Called when reading `frame` failed with `error`. Returns the frame for another attempt, or its
-   * loss.
+   * Called when reading `frame` failed with `error`, or when a source that takes frames back lost
+   * it in another way. Returns the frame for another attempt, or its loss.
    */
   retry(frame: Frame, error: FramesError): Frame | Loss;
   /**

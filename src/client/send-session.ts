@@ -123,6 +123,7 @@ export class SendSession {
   async run(): Promise<SendResult> {
     const { signal } = this.#options;
     const stop = () => this.#stop();
+    let isDelivered = false;
     try {
       if (signal?.aborted) throw new FramesError("interrupted");
       signal?.addEventListener("abort", stop);
@@ -132,10 +133,8 @@ export class SendSession {
       const result = await this.#runConnections();
       await this.#remover.finish();
       const { removed, notRemoved } = this.#remover;
+      isDelivered = true;
       return { ...result, retries: this.#reconnector.retries, removed, notRemoved };
-    } catch (error) {
-      this.#emitUnreportedLosses();
-      throw error;
     } finally {
       signal?.removeEventListener("abort", stop);
       try {
@@ -146,6 +145,7 @@ export class SendSession {
           large?.close();
           source.close();
         }
+        if (!isDelivered) this.#emitUnreportedLosses();
       }
     }
   }

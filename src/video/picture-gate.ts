@@ -21,6 +21,16 @@ export class PictureGate {
     return this.#isUnsure;
   }
 
+  /** Whether it waits for a key frame. */
+  get isClosed(): boolean {
+    return this.#isWaiting;
+  }
+
+  /** Whether what was dropped before concerns none of the pictures that follow. */
+  get isPassed(): boolean {
+    return !this.#isWaiting && !this.#isAtStart && this.#unsureLeft === 0;
+  }
+
   /** Waits for a key frame, because a picture was dropped on which the following ones depend. */
   close(): void {
     this.#isWaiting = true;

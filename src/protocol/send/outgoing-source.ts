@@ -199,7 +199,20 @@ export class OutgoingSource {
       item = next;
     }
     if (this.#renumbering !== undefined) item = this.#renumbering.renumber(item);
-    return limited(item, limit);
+    return this.limit(item, limit);
+  }
+
+  /** Returns a loss in place of a frame over `limit` bytes. */
+  limit(item: Frame | Loss, limit: number): Frame | Loss {
+    const result = limited(item, limit);
+    if (!("error" in item) && "error" in result) this.forgetLost(item, result.error);
+    return result;
+  }
+
+  /** Tells a source that takes frames back that one is lost. Otherwise it would send it again. */
+  forgetLost(frame: Frame, error: FramesError): void {
+    this.#renumbering?.forget(frame);
+    if (this.input.onDisconnected !== undefined) this.input.retry(originalOf(frame), error);
   }
 
   #await(next: Promise<Frame | Loss | undefined>): void {

@@ -17,7 +17,7 @@ import { recentPeriodMs } from "../live-window.ts";
 import { LargeFrame } from "../large-frame.ts";
 import { LossReports, SuspectFrame } from "./loss-reports.ts";
 import { type FoundStatus, Offers, toOfferEntry } from "./offers.ts";
-import { type Candidate, limited, type OutgoingSource } from "./outgoing-source.ts";
+import type { Candidate, OutgoingSource } from "./outgoing-source.ts";
 import { originalOf } from "./renumbering.ts";
 import type { SenderOptions } from "./sender-options.ts";
 import type { SenderOutput } from "./sender-output.ts";
@@ -126,7 +126,7 @@ export class Scheduler {
     for (const candidate of candidates) {
       const { frame } = candidate;
       // This server's limit may be lower than that of the server before, or no limit was known yet.
-      const item = limited(frame, this.#welcome.limits.frame);
+      const item = source.limit(frame, this.#welcome.limits.frame);
       if ("error" in item) this.#reportLoss(source, item);
       else if (this.#offers === undefined) source.wanted.push(frame);
       // OFFER does not carry metadata, so a stored frame with other metadata would count as equal.
@@ -548,6 +548,7 @@ export class Scheduler {
     if (suspect !== undefined) {
       const { sequence, name: what } = suspect.frame;
       const error = new FramesError("garbled");
+      suspect.source.forgetLost(suspect.frame, error);
       this.#reportLoss(suspect.source, { first: sequence, last: sequence, what, error });
     }
     this.#lossReports.returnToSources();

@@ -1,8 +1,6 @@
 /** A source of live frames, with a queue that drops or spools frames when it is full. */
 import { FramesError } from "../../errors.ts";
-import { pictureKind, type PictureKind } from "../../video/nal-units.ts";
 import { PictureGate } from "../../video/picture-gate.ts";
-import { codecOf, maxHeadBytes } from "../../video/picture-head.ts";
 import type { Frame, FrameSource, Loss, RawShape } from "../../frame.ts";
 import {
   type Capture,
@@ -13,12 +11,10 @@ import {
 } from "./iterable-source.ts";
 import type { QueuePolicy } from "../per-source.ts";
 import type { SourceSpool } from "./source-spool.ts";
+import { findBreaks, kindOf, restartAfter } from "./spooled-pictures.ts";
 
 /** Limit for the queue of one source, in bytes. A single larger frame is still queued. */
 const maxQueueBytes = 256 << 20;
-
-/** Pictures in a spool that are read to find a recovery point: some 20 seconds. */
-const maxLookedAt = 600;
 
 /** Pause before a spool whose disk failed is tried again, in milliseconds. */
 const spoolRetryMs = 1000;
@@ -49,10 +45,15 @@ export class LiveSource implements FrameSource {
   readonly #queue: Frame[] = [];
   #queueBytes = 0;
   /**
+   * Frames that left the queue and that the spool lacks, until they are settled. Pictures of encoded
+   * video go to the spool before newer ones do, so that a killed process leaves none without them.
+   */
+  readonly #unspooled = new Map<number, Frame>();
+  /**
    * Holds back pictures of encoded video after others were dropped: with a spool, whose oldest
    * pictures are dropped, those that leave the queue, and otherwise those that enter it.
    */
-  readonly #gate = new PictureGate();
+  #gate = new PictureGate();
   /** Numbers of pictures that may be damaged and are not settled, and the count of settled ones. */
   readonly #unsure = new Set<number>();
   #settledUnsure = 0;
@@ -84,6 +85,18 @@ export class LiveSource implements FrameSource {
     this.#capturesOffline = options.capturesOffline ?? options.spool !== undefined;
     this.#sequence = options.spool?.lastNumber ?? 0;
     this.#losses = options.spool?.losses() ?? [];
+    if (options.spool !== undefined) this.#mendSpool(options.spool);
+  }
+
+  /** Reports what an earlier process left out of its spool, and drops pictures that need it. */
+  #mendSpool(spool: SourceSpool): void {
+    for (const { silent, next } of findBreaks(spool)) {
+      for (const { first, last } of silent) {
+        const error = new FramesError("stopped");
+        this.#recordLoss({ first, last, what: `frame ${first}`, error });
+      }
+      this.#breakBefore(spool.after(next - 1));
+    }
   }
 
   get usesLiveWindow(): boolean {
@@ -163,11 +176,11 @@ export class LiveSource implements FrameSource {
   }
 
   /** Whether a picture cannot be decoded, because another one was dropped. */
-  #isHeldBack(frame: Frame): boolean {
+  #isHeldBack(frame: Frame, gate = this.#gate): boolean {
     const { isKey, sequence } = frame;
     if (isKey === undefined) return false;
-    const isHeldBack = !this.#gate.admits(isKey, () => kindOf(frame, this.type));
-    if (!isHeldBack && this.#gate.isUnsure) this.#unsure.add(sequence);
+    const isHeldBack = !gate.admits(isKey, () => kindOf(frame, this.type));
+    if (!isHeldBack && gate.isUnsure) this.#unsure.add(sequence);
     else this.#unsure.delete(sequence);
     return isHeldBack;
   }
@@ -203,16 +216,19 @@ export class LiveSource implements FrameSource {
   /** Removes the oldest frame of the queue. Drops pictures that need what a full spool dropped. */
   #shift(): Frame | undefined {
     let frame = this.#remove();
-    while (this.#spool !== undefined && frame !== undefined && this.#isHeldBack(frame)) {
+    if (this.#spool === undefined) return frame;
+    while (frame !== undefined && this.#isHeldBack(frame)) {
       this.#drop(frame);
       frame = this.#remove();
     }
+    if (frame !== undefined) this.#unspooled.set(frame.sequence, frame);
     return frame;
   }
 
   /** Moves queued frames to the spool, so that they survive a crash. */
   #spillQueue(): void {
     if (this.#spool === undefined) return;
+    if (this.#spoolEarlier(this.#spool) !== undefined) return this.#retrySpoolLater();
     while (this.#queue.length > 0) {
       const frame = this.#queue[0]!;
       if (this.#policy === "block" && !this.#spool.hasRoomFor(frame)) return;
@@ -243,14 +259,36 @@ export class LiveSource implements FrameSource {
     // Frames that were in flight may exceed the limit, because the server may have them already.
     const mayExceed = this.#policy === "block" || wasInFlight;
     if (!mayExceed && !this.#spool.isLargeEnoughFor(frame)) return void this.#skip(frame);
+    const error = frame.isKey === undefined ? undefined : this.#spoolEarlier(this.#spool);
+    if (error !== undefined) return error;
     if (!mayExceed && !this.#makeRoom(this.#spool, frame)) return undefined;
+    return this.#put(this.#spool, frame);
+  }
+
+  /**
+   * Spools the pictures that are sent from memory, although they may exceed its limit.
+   *
+   * @returns the error if the disk cannot take one now
+   */
+  #spoolEarlier(spool: SourceSpool): FramesError | undefined {
+    for (const frame of this.#unspooled.values()) {
+      const error = frame.isKey === undefined ? undefined : this.#put(spool, frame);
+      if (error !== undefined) return error;
+      if (frame.isKey !== undefined && this.#isConnected) spool.skipTo(frame.sequence);
+    }
+    return undefined;
+  }
+
+  /** Spools a frame. Returns the error if the disk cannot take it now. */
+  #put(spool: SourceSpool, frame: Frame): FramesError | undefined {
     try {
-      this.#spool.put(frame);
-      return undefined;
+      spool.put(frame);
     } catch (error) {
       if (error instanceof FramesError) return error;
       throw error;
     }
+    this.#unspooled.delete(frame.sequence);
+    return undefined;
   }
 
   /**
@@ -264,7 +302,7 @@ export class LiveSource implements FrameSource {
         this.#dropSpooled(spool, oldest);
         continue;
       }
-      const restart = this.#restartAfter(spool, oldest, frame);
+      const restart = restartAfter(spool, oldest, frame, this.type);
       // Without one, the pictures in the spool are those that can be decoded.
       if (restart === undefined) break;
       for (; oldest !== undefined && oldest.sequence < restart; oldest = spool.oldest()) {
@@ -287,34 +325,31 @@ export class LiveSource implements FrameSource {
   }
 
   /**
-   * Returns the number of the next picture with which decoding can begin again. That is a key frame,
-   * or a recovery point of a stream without key frames.
-   *
-   * @param frame follows those in the spool
-   */
-  #restartAfter(spool: SourceSpool, { sequence }: Frame, frame: Frame): number | undefined {
-    const key = spool.keyAfter(sequence);
-    if (key !== undefined || frame.isKey !== false) return key ?? frame.sequence;
-    let next = spool.after(sequence);
-    for (let looked = 0; next !== undefined && looked < maxLookedAt; looked++) {
-      if (kindOf(next, this.type)?.recoveryCount !== undefined) return next.sequence;
-      next = spool.after(next.sequence);
-    }
-    return kindOf(frame, this.type)?.recoveryCount === undefined ? undefined : frame.sequence;
-  }
-
-  /**
    * Drops leading pictures behind the one with which decoding begins again: they need what was
    * dropped before it. Returns whether the frame that follows those in the spool is one, too.
    */
   #isLeading(spool: SourceSpool, frame: Frame): boolean {
     this.#gate.close();
-    const first = spool.oldest()?.sequence;
-    for (let next = spool.oldest(); next !== undefined; next = spool.after(next.sequence)) {
-      if (this.#isHeldBack(next)) this.#dropSpooled(spool, next);
-      else if (next.sequence !== first && !this.#gate.isUnsure) return false;
-    }
+    this.#dropHeldBack(spool, spool.oldest(), this.#gate);
     return this.#isHeldBack(frame);
+  }
+
+  /** Drops spooled pictures from `first` on that cannot be decoded because the one before it is lost. */
+  #breakBefore(first: Frame | undefined): void {
+    const gate = new PictureGate();
+    gate.close();
+    this.#dropHeldBack(this.#spool!, first, gate);
+    // Those in the queue follow the spooled ones.
+    if (gate.isPassed || this.#gate.isClosed) return;
+    this.#gate = gate;
+  }
+
+  /** Passes spooled pictures through a gate, from `first` on, and drops those that it holds back. */
+  #dropHeldBack(spool: SourceSpool, first: Frame | undefined, gate: PictureGate): void {
+    for (let next = first; next !== undefined && !gate.isPassed;) {
+      if (this.#isHeldBack(next, gate)) this.#dropSpooled(spool, next);
+      next = spool.after(next.sequence);
+    }
   }
 
   /** Drops a frame that the spool cannot take, and the pictures that need it. */
@@ -424,13 +459,20 @@ export class LiveSource implements FrameSource {
 
   onSettled({ sequence }: Frame): void {
     if (this.#unsure.delete(sequence)) this.#settledUnsure++;
+    this.#unspooled.delete(sequence);
     this.#spool?.delete(sequence);
   }
 
-  retry(frame: Frame, error: FramesError): Loss {
-    this.#unsure.delete(frame.sequence);
-    this.#spool?.delete(frame.sequence);
-    return { first: frame.sequence, last: frame.sequence, what: frame.name, error };
+  retry({ sequence, name: what, isKey }: Frame, error: FramesError): Loss {
+    const loss = { first: sequence, last: sequence, what, error };
+    const spool = this.#spool;
+    this.#unsure.delete(sequence);
+    this.#unspooled.delete(sequence);
+    // A process that is killed in between leaves the frame, and the next one deletes it.
+    spool?.recordLoss(loss);
+    spool?.delete(sequence);
+    if (isKey !== undefined && spool !== undefined) this.#breakBefore(spool.unsent());
+    return loss;
   }
 
   /** Stops capturing, without waiting for a frame that the iterator is about to return. */
@@ -443,22 +485,18 @@ export class LiveSource implements FrameSource {
   }
 
   close(): void {
-    clearTimeout(this.#spoolRetry);
     this.#hasEnded = true;
     closeIterator(this.#iterator);
+    if (this.#spool !== undefined) this.#leaveToSpool(this.#spool);
+    clearTimeout(this.#spoolRetry);
   }
-}
 
-/** Reads the kind of a picture of encoded video from its bytes; `undefined` if that is not possible. */
-function kindOf(frame: Frame, type: string | undefined): PictureKind | undefined {
-  const codec = codecOf(type, frame.name);
-  if (codec === undefined) return undefined;
-  const bytes = new Uint8Array(frame.size);
-  try {
-    frame.read(bytes);
-  } catch (error) {
-    if (error instanceof FramesError) return undefined;
-    throw error;
+  /** Spools what is not settled for the next process. What the disk cannot take is recorded as lost. */
+  #leaveToSpool(spool: SourceSpool): void {
+    this.#isConnected = false;
+    for (const frame of this.#unspooled.values()) void this.#put(spool, frame);
+    this.#spillQueue();
+    const error = new FramesError("stopped");
+    for (const frame of [...this.#unspooled.values(), ...this.#queue]) this.#drop(frame, error);
   }
-  return pictureKind(bytes.subarray(0, maxHeadBytes), codec);
 }

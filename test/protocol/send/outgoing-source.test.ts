@@ -102,3 +102,19 @@ for (const when of ["before", "after"]) {
     expect([source.next(10, true), source.isExhausted]).toEqual(["end", true]);
   });
 }
+
+test("a source that takes frames back is told that one is too large, under its own number", () => {
+  const frame = new MemoryFrame(5, 11);
+  const input: FrameSource = new MemorySource("a", [frame, new MemoryFrame(6, 10)]);
+  const told: string[] = [];
+  input.onDisconnected = () => [];
+  input.retry = ({ sequence, name: what }, error) => {
+    told.push(`${sequence} ${error.code}`);
+    return { first: sequence, last: sequence, what, error };
+  };
+  const source = new OutgoingSource(1, input);
+  source.beginSession();
+  expect(source.next(10, false)).toMatchObject({ first: 1, error: { code: "too-large" } });
+  expect(source.next(10, false)).toMatchObject({ sequence: 2 });
+  expect(told).toEqual(["5 too-large"]);
+});
