@@ -157,7 +157,7 @@ export class PipedFrames extends Scenario {
 
   /** Frames that were dropped because spool and queue were full are checked at the end. */
   override mayFail(line: string): boolean {
-    return /"error":5[01]\b|spool cannot be|file cannot be|queue was full|: \d+ (?:dropped|unreadable)\b/.test(
+    return /"error":5[012]\b|spool cannot be|file cannot be|queue was full|sender was stopped|: \d+ (?:dropped|stopped|unreadable)\b/.test(
       line,
     );
   }
@@ -169,12 +169,14 @@ export class PipedFrames extends Scenario {
   /** Every captured frame is stored or counted as lost, unless a killed sender had it in memory. */
   override faults(rows: readonly FrameRow[], losses: readonly LossRow[]): string[] {
     const wrong: string[] = [];
-    const isLost = ({ session, number }: NumberedFrame): boolean => {
-      return losses.some((loss) => {
+    const lossOf = ({ session, number }: NumberedFrame): LossRow | undefined => {
+      return losses.find((loss) => {
         return loss.session === session && loss.first <= number && number <= loss.last;
       });
     };
-    // The next process cannot know which frames the server has without a receipt.
+    const isLost = (frame: NumberedFrame): boolean => lossOf(frame) !== undefined;
+    // The next process cannot know which frames the server has without a receipt. Nor can one that
+    // ends without a connection, while the disk of its spool is full.
     const wasSpooled = new Set(this.#spooled.map(({ session, number }) => `${session}/${number}`));
     const stored = new Map<number, NumberedFrame>();
     const numbers = new Set<string>();
@@ -190,9 +192,11 @@ export class PipedFrames extends Scenario {
       else if (stored.has(index)) wrong.push(`${name} is stored twice`);
       else stored.set(index, { session, number });
       if (numbers.has(id)) wrong.push(`${name} has the number of another frame`);
-      if (isLost({ session, number })) {
+      const loss = lossOf({ session, number });
+      if (loss !== undefined) {
         lostCount--;
-        if (!wasSpooled.has(id)) wrong.push(`${name} is stored, and counts as lost`);
+        if (!wasSpooled.has(id) && loss.reason !== "stopped")
+          wrong.push(`${name} is stored, and counts as lost`);
       }
       numbers.add(id);
     }

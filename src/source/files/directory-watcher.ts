@@ -476,7 +476,10 @@ export class DirectoryWatcher {
     clearInterval(this.#ticker);
     clearTimeout(this.#rescanTimer);
     this.#events.close();
-    const error = new FramesError("stopped", "it was not complete when sending stopped");
+    const error = new FramesError(
+      "stopped",
+      "it was not known to be complete when sending stopped",
+    );
     for (const folder of this.#folders.values()) {
       for (const [name, pending] of folder.pending) {
         if (pending.waitMs === 0) this.#complete(folder, name, pending);

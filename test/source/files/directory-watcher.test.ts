@@ -495,6 +495,18 @@ describe("folders without events", () => {
   });
 });
 
+test("a whole file that is found without an event is told when the watch stops, and the next watch gives it", async () => {
+  const folder = folderWith();
+  placeFile(folder, "a");
+  using stopped = new Watching(folder, { settleMs: never });
+  stopped.watch.stop();
+  await until("its loss", () => stopped.came.length === 1);
+  expect(stopped.came).toMatchObject([{ name: "a", lost: "stopped" }]);
+  using next = new Watching(folder);
+  await until("the file", () => next.came.length === 1);
+  expect(next.came).toMatchObject([{ name: "a", bytes: "a" }]);
+});
+
 describe("events of fs.watch", () => {
   const openEvents = (hooks: FolderEventHooks) => new WatcherEvents(hooks);
 
