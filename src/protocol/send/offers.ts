@@ -122,7 +122,8 @@ export class Offers {
     // A partial OFFER waits for more candidates while the connection has other work, so that OFFERs
     // are fuller.
     const moreMayCome = source.hasMore || this.#readQueue.length + this.#reading.size > 0;
-    const isUrgent = this.#unanswered.length < maxPartialOffers && source.wanted.length === 0;
+    const hasNoneToSend = source.wanted.length === 0 || this.mustWait(source);
+    const isUrgent = this.#unanswered.length < maxPartialOffers && hasNoneToSend;
     if (!isUrgent && moreMayCome && count < Math.min(capacity, fullOfferFrames)) return [];
     return candidates.splice(0, count);
   }
@@ -195,10 +196,27 @@ export class Offers {
     return found;
   }
 
-  /** Queues a frame to be sent. */
-  addWanted(source: OutgoingSource, frame: Frame): void {
+  /** Queues a frame to be sent. Pictures of encoded video are sent in their order. */
+  addWanted({ wanted }: OutgoingSource, frame: Frame): void {
     this.#wantedFrames++;
-    source.wanted.push(frame);
+    if (frame.isKey === undefined) return void wanted.push(frame);
+    const before = wanted.findLastIndex(({ sequence }) => sequence < frame.sequence);
+    wanted.splice(before + 1, 0, frame);
+  }
+
+  /** Whether the next wanted picture of a source waits for the answer about an earlier one. */
+  mustWait(source: OutgoingSource): boolean {
+    const next = source.wanted[0];
+    if (next?.isKey === undefined) return false;
+    const isEarlier = ({ frame }: Candidate) => frame.sequence < next.sequence;
+    const isOfSource = (item: { source: OutgoingSource }) => item.source === source;
+    return (
+      source.candidates.some(isEarlier) ||
+      this.#unanswered.some((offer) => isOfSource(offer) && offer.candidates.some(isEarlier)) ||
+      [...this.#reading, ...this.#readQueue].some(
+        (item) => isOfSource(item) && isEarlier(item.candidate),
+      )
+    );
   }
 
   /** Called when the next wanted frame of a source was taken from its queue. */

@@ -235,6 +235,7 @@ export class Scheduler {
       if (offered) this.#sendOffer(source, candidates);
     }
     if (source.frame !== undefined || source.large !== undefined) return offered;
+    if (offers?.mustWait(source) === true) return offered;
     if (source.wanted.length > 0) {
       source.frame = source.wanted.shift();
       offers?.onWantedTaken();

@@ -3,6 +3,7 @@
 import { describe, expect, test } from "bun:test";
 import { FramesError } from "../../../src/errors.ts";
 import type { Frame } from "../../../src/frame.ts";
+import { maxPackedFrameBytes } from "../../../src/wire/encode.ts";
 import type { Hello, Welcome } from "../../../src/wire/messages.ts";
 import { Sender } from "../../../src/protocol/send/sender.ts";
 import { outgoingBufferBytes } from "../../../src/protocol/send/write-batch.ts";
@@ -205,6 +206,30 @@ describe("OFFER", () => {
         conflictsSkipped: Number(conflict === "skip"),
       });
     }
+  });
+
+  test("pictures of encoded video are sent in their order, although an earlier one takes longer to read", async () => {
+    const store = await storeOf(framesOf(1, 10));
+    const size = maxPackedFrameBytes + 1;
+    const gates = [2, 5].map((number) => ({ number, gate: Promise.withResolvers<void>() }));
+    const frames = Array.from({ length: 7 }, (_, index) => {
+      const sequence = index + 2;
+      const { gate } = gates.find(({ number }) => number === sequence) ?? {};
+      return new MemoryFrame(sequence, size, {
+        isKey: sequence === 2,
+        piece: size,
+        wait: async () => await gate?.promise,
+      });
+    });
+    const link = new Link({ sources: [folder(frames)], store, hello: other, checksum: true });
+    link.onStep = () => {
+      // The others were read and are wanted.
+      if (answers(link).join("").length === 7 - gates.length) gates[0]!.gate.resolve();
+      if (answers(link).join("").length === 8 - gates.length) gates[1]!.gate.resolve();
+    };
+    await link.run();
+    expect(link.senderError).toBeUndefined();
+    expect(sent(link)).toEqual([2, 3, 4, 5, 6, 7, 8]);
   });
 
   test("a sender with `checksum` reads each frame's CRC-32 first, and offers the frame once", async () => {
