@@ -26,6 +26,8 @@ export interface Case {
   files?: Record<string, number>;
   /** Whether the executable is run, whose memory is looked at; other rows run in this process. */
   isProcess?: boolean;
+  /** Whether no other row runs meanwhile, because the server takes many turns of this process. */
+  isAlone?: boolean;
 }
 
 /** Checks what must hold with any server. */
@@ -105,10 +107,12 @@ function checkHere(row: Case): Promise<void> {
 }
 
 export function table(about: string, rows: Case[]): void {
-  here.push(...rows.filter(({ isProcess }) => isProcess !== true));
+  const isAhead = ({ isProcess, isAlone }: Case) => isProcess !== true && isAlone !== true;
+  here.push(...rows.filter(isAhead));
   describe.concurrent("frames send", () => {
     for (const row of rows) {
-      test(`${about} ${row.what}`, () => (row.isProcess === true ? check(row) : checkHere(row)));
+      const test_ = row.isAlone === true ? test.serial : test;
+      test_(`${about} ${row.what}`, () => (isAhead(row) ? checkHere(row) : check(row)));
     }
   });
 }

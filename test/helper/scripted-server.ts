@@ -90,11 +90,11 @@ export class Peer {
     this.flush();
   }
 
-  /** Sends bytes one at a time. */
-  async drip(bytes: Uint8Array, pause = 0): Promise<void> {
+  /** Sends bytes one at a time: each in a turn of the event loop, or `pauseMs` after the last. */
+  async drip(bytes: Uint8Array, pauseMs?: number): Promise<void> {
     for (let at = 0; at < bytes.length && !this.isClosed; at++) {
       this.say(bytes.subarray(at, at + 1));
-      await Bun.sleep(pause);
+      await (pauseMs === undefined ? new Promise(setImmediate) : Bun.sleep(pauseMs));
     }
   }
 

@@ -37,8 +37,6 @@ function greeting(field: string): Buffer {
   const body = JSON.stringify({ window, limits, durable: true, x: 0 });
   return Buffer.concat([preface, binary(type.WELCOME, body.replace('"x":0', `"x":${field}`))]);
 }
-/** Time for a message in single bytes, each of which waits for a turn of a busy machine. */
-const bytewise = ["--timeout", "100"];
 const nested = (depth: number) => greeting("[".repeat(depth) + "]".repeat(depth));
 const padded = (size: number) => greeting(`"${"x".repeat(size + 20 - greeting('""').length)}"`);
 
@@ -51,6 +49,24 @@ const greets =
   };
 
 table("frames send succeeds with a server that", [
+  {
+    what: "sends WELCOME a byte at a time",
+    // WELCOME must arrive within 10 s.
+    isAlone: true,
+    async script(peer) {
+      await peer.drip(welcome());
+      await peer.agree();
+    },
+  },
+  {
+    what: "sends everything a byte at a time",
+    isAlone: true,
+    async script(peer) {
+      await peer.drip(welcome());
+      await peer.hears(type.END);
+      await peer.drip(Buffer.concat([receipt(3), done(3)]));
+    },
+  },
   { what: "grants a window of one byte", script: grants({ window: { bytes: 1, frames: 9 } }) },
   {
     what: "allows one unfinished frame",
@@ -94,23 +110,6 @@ table("frames send succeeds with a server that", [
     script: greets(nested(15_000)),
     args: ["-v"],
     isProcess: true,
-  },
-  {
-    what: "sends WELCOME a byte at a time",
-    args: bytewise,
-    async script(peer) {
-      await peer.drip(welcome());
-      await peer.agree();
-    },
-  },
-  {
-    what: "sends everything a byte at a time",
-    args: bytewise,
-    async script(peer) {
-      await peer.drip(welcome());
-      await peer.hears(type.END);
-      await peer.drip(Buffer.concat([receipt(3), done(3)]));
-    },
   },
   {
     what: "sends a PONG without a PING",
