@@ -320,9 +320,9 @@ describe("Passwords, tokens and keys in arguments and variables", () => {
         [url, "--source", "a"],
         ["--source", `a=${url}`],
       ]) {
-        for (const more of [["--json", "-v"], ["--camera", "1x1"], ["--dry-run"], ["--move"], []]) {
-          await expectHidden(["send", ...source, "--stream", "s", ...quick, ...more]);
-        }
+        const variants = [["--json", "-v"], ["--camera", "1x1"], ["--dry-run"], ["--move"], []];
+        const words = ["send", ...source, "--stream", "s", ...quick];
+        await Promise.all(variants.map((more) => expectHidden([...words, ...more])));
       }
     }
   });
