@@ -11,6 +11,8 @@ export interface Bench {
   /** A folder on tmpfs. */
   readonly folder: string;
   readonly rounds: number;
+  /** Rounds before them that do not count, because memory and caches are cold. */
+  readonly warmUps: number;
   /** Divisor of all quantities in a `--short` run. */
   readonly scale: number;
   readonly rivals: readonly Rival[];
@@ -71,15 +73,14 @@ export async function compare(
   corpus: Corpus,
   { senders = 1, disk = bench.folder, before = () => {} }: Conditions = {},
 ): Promise<Comparison> {
-  const { folder, rounds } = bench;
+  const { folder, rounds, warmUps } = bench;
   const rivals = bench.rivals.filter(({ takesMany }) => senders === 1 || takesMany === true);
   const share = { ...corpus, frames: Math.ceil(corpus.frames / senders) };
   const folders = Array.from({ length: senders }, (_, index) => {
     return makeCorpus(disk, share, `-${index + 1}`);
   });
   const costs = new Map<string, Cost[]>(rivals.map(({ name }) => [name, []]));
-  // The first of `rounds` + 1 rounds does not count, because memory and caches are cold.
-  for (let round = 0; round <= rounds; round++) {
+  for (let round = -warmUps; round < rounds; round++) {
     for (const rival of rivals) {
       const to = join(folder, "to");
       mkdirSync(to);
@@ -89,7 +90,7 @@ export async function compare(
       await receiving.stop();
       for (const from of folders) check(rival, from, receiving);
       rmSync(to, { recursive: true });
-      if (round > 0) costs.get(rival.name)!.push(cost);
+      if (round >= 0) costs.get(rival.name)!.push(cost);
     }
   }
   for (const from of folders) rmSync(from, { recursive: true });

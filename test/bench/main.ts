@@ -52,6 +52,7 @@ const earlier = values.before === undefined ? [] : [framesRival("frames, before"
 const bench: Bench = {
   folder: temporaryFolder(),
   rounds: values.short ? 1 : Math.max(1, Number(values.rounds)),
+  warmUps: values.short ? 0 : 1,
   scale,
   rivals: [...earlier, ...rivals].filter(({ name, missing }) => {
     if (missing !== undefined) console.error(`${name} left out: needs ${missing}`);

@@ -16,12 +16,12 @@ interface Round {
 }
 
 /** Measures the speed of `frames receive` relative to `frames send`. */
-export async function received({ folder, rounds, report }: Bench, corpus: Corpus): Promise<void> {
+export async function received(bench: Bench, corpus: Corpus): Promise<void> {
+  const { folder, rounds, warmUps, report } = bench;
   const from = makeCorpus(folder, corpus);
   const stream = basename(from);
   const taken: Round[] = [];
-  // The first of `rounds` + 1 rounds does not count, because memory and caches are cold.
-  for (let round = 0; round <= rounds; round++) {
+  for (let round = -warmUps; round < rounds; round++) {
     const [store, copy] = [join(folder, "store"), join(folder, "copy")];
     mkdirSync(store);
     const server = await startReceiving(store);
@@ -35,7 +35,7 @@ export async function received({ folder, rounds, report }: Bench, corpus: Corpus
       throw new Error(`frames receive did not bring all: ${differences.slice(0, 3).join("; ")}`);
     }
     for (const path of [store, copy]) rmSync(path, { recursive: true });
-    if (round > 0) taken.push({ send, receive });
+    if (round >= 0) taken.push({ send, receive });
   }
   rmSync(from, { recursive: true });
   const { name, frames, bytes } = corpus;
