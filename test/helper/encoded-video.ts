@@ -1,6 +1,7 @@
 // Clips of H.264 and H.265 for tests, and independent splits of them by ffmpeg.
 
-import { join } from "node:path";
+import { copyFile } from "node:fs/promises";
+import { extname, join } from "node:path";
 import { AccessUnitSplitter } from "../../src/video/access-units.ts";
 import type { VideoCodec } from "../../src/video/nal-units.ts";
 import { ffmpeg } from "./ffmpeg.ts";
@@ -36,7 +37,10 @@ export const encodings: Readonly<Record<string, readonly [VideoCodec, ...string[
 /** Pictures from one key frame to the next: a second. */
 export const groupLength = 30;
 
-/** Encodes a clip, with a key frame every `groupLength` pictures. */
+/** Clips of this test file by the arguments of ffmpeg, each encoded once. */
+const encoded = new Map<string, Promise<string>>();
+
+/** Encodes a clip into `file`, with a key frame every `groupLength` pictures. */
 export async function encode(
   file: string,
   kind: keyof typeof encodings,
@@ -55,7 +59,15 @@ export async function encode(
     "-frames:v",
     `${pictures}`,
   ];
-  await ffmpeg(...input, "-c:v", encoder, ...rate, ...words, file);
+  const args = [...input, "-c:v", encoder, ...rate, ...words];
+  const kept = `${Bun.hash(args.join())}${extname(file)}`;
+  let clip = encoded.get(kept);
+  if (clip === undefined) {
+    const path = join(temporaryFolder(), kept);
+    clip = ffmpeg(...args, path).then(() => path);
+    encoded.set(kept, clip);
+  }
+  await copyFile(await clip, file);
 }
 
 /** Returns the MD5 of each access unit of a file in Annex B, as ffmpeg copies them. */
