@@ -1,13 +1,12 @@
 // Too many connections, against the compiled server: peers that send nothing, or almost nothing,
 // and stay. Meanwhile one honest sender continues, another one completes, and the server's memory
 // stays small.
-//
-// Covers: server/buffer-budget.ts
 
 import { describe, expect, test } from "bun:test";
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
 
+import { crowded, honestly, testCrowds } from "../helper/hostile-crowd.ts";
 import { crowdOf, HostileGroup, kinds } from "../helper/hostile-group.ts";
 import { a } from "../helper/hostile-messages.ts";
 import {
@@ -16,7 +15,6 @@ import {
   type GuardedServer,
   hello,
   json,
-  message,
   MORE,
   Peer,
   preface,
@@ -24,25 +22,6 @@ import {
 } from "../helper/hostile.ts";
 import { until } from "../helper/time.ts";
 import { type } from "../wire/vectors.ts";
-
-/**
- * A server accepts 4,096 connections if it may open twice as many files. The test needs files for
- * its own ends too.
- */
-const needed = 10_000;
-const allowed = filesAllowed();
-const crowded = allowed >= needed ? "" : `skipped: needs Linux, and ${needed} open files: `;
-
-function filesAllowed(): number {
-  try {
-    const limits = readFileSync("/proc/self/limits", "utf8");
-    return Number(/^Max open files +\d+ +(\d+)/m.exec(limits)?.[1] ?? 0);
-  } catch {
-    return 0;
-  }
-}
-
-const honestly = "serves an honest sender with little memory beside";
 
 /** Returns the number of files that a server has open. */
 function openFiles({ server }: GuardedServer): number {
@@ -75,13 +54,33 @@ async function silentCrowd(port: number, count: number, ...words: string[]) {
   };
 }
 
-const most = 65_536;
-const padding = "y".repeat(most - 19);
-/** The longest JSON message, without its last bytes. */
-const nearly = (kind: number) =>
-  json(kind, `{"time":"0","x":"${padding}"}`).subarray(0, most - 100);
 /** A hundred kilobytes of messages. */
 const more = Buffer.concat(Array.from({ length: 4000 }, () => json(type.PING, { time: "0" })));
+
+testCrowds([
+  {
+    what: "2,000 peers that send HELLO and nothing more",
+    only: true,
+    count: 2000,
+    say: ({ guarded }, peer, index) =>
+      peer.greeting(Buffer.concat([preface, hello(guarded, { stream: `${index}` })])),
+    isLetIn: true,
+  },
+  {
+    what: "2,000 peers that wait for the source of another peer and keep sending",
+    count: 2000,
+    say: ({ guarded }, peer) => {
+      const said = Buffer.concat([preface, hello(guarded, { stream: "held" })]);
+      return Buffer.concat([peer.greeting(said), a, more]);
+    },
+    isLetIn: true,
+    prepare: async ({ guarded }) => {
+      const holder = await converse(guarded, { stream: "held" }, a);
+      await until("WELCOME", () => holder.bodies(type.WELCOME).length > 0);
+      return holder;
+    },
+  },
+]);
 
 for (const [kind, isKeyed] of kinds) {
   for (const [what, count, words] of [
@@ -100,87 +99,6 @@ for (const [kind, isKeyed] of kinds) {
         // Evicted connections were closed.
         expect(await crowd.leave()).toBeGreaterThanOrEqual(count - kept);
         await until("the end of all of them", () => openFiles(group.guarded) < before + 10);
-      });
-    });
-  }
-
-  /** Messages of each peer in a crowd. */
-  const sayings: {
-    what: string;
-    count: number;
-    say: (group: HostileGroup, peer: Peer, index: number) => Buffer;
-    /** Whether each completes HELLO first. */
-    isLetIn: boolean;
-    prepare?: (group: HostileGroup) => Promise<Disposable>;
-    /** Limits the case to servers with keys, or to those without. */
-    only?: boolean;
-  }[] = [
-    {
-      what: "2,000 peers that send HELLO and nothing more",
-      only: true,
-      count: 2000,
-      say: ({ guarded }, peer, index) =>
-        peer.greeting(Buffer.concat([preface, hello(guarded, { stream: `${index}` })])),
-      isLetIn: true,
-    },
-    {
-      what: "2,000 peers that send nearly all of the longest HELLO",
-      count: 2000,
-      say: () => Buffer.concat([preface, nearly(type.HELLO)]),
-      isLetIn: false,
-    },
-    {
-      what: "4,000 peers that send nearly all of the longest message",
-      count: 4000,
-      say: ({ guarded }, peer, index) => {
-        const said = Buffer.concat([preface, hello(guarded, { stream: `${index}` })]);
-        return Buffer.concat([peer.greeting(said), nearly(type.PING)]);
-      },
-      isLetIn: true,
-    },
-    {
-      what: "4,000 peers that announce the longest message and send a byte of it",
-      only: false,
-      count: 4000,
-      say: ({ guarded }, peer, index) => {
-        const said = Buffer.concat([preface, hello(guarded, { stream: `${index}` })]);
-        const begun = message(type.PING, "", { length: most });
-        return Buffer.concat([peer.greeting(said), begun, Buffer.from("{")]);
-      },
-      isLetIn: true,
-    },
-    {
-      what: "2,000 peers that wait for the source of another peer and keep sending",
-      count: 2000,
-      say: ({ guarded }, peer) => {
-        const said = Buffer.concat([preface, hello(guarded, { stream: "held" })]);
-        return Buffer.concat([peer.greeting(said), a, more]);
-      },
-      isLetIn: true,
-      prepare: async ({ guarded }) => {
-        const holder = await converse(guarded, { stream: "held" }, a);
-        await until("WELCOME", () => holder.bodies(type.WELCOME).length > 0);
-        return holder;
-      },
-    },
-  ];
-  for (const { what, count, say, isLetIn, prepare, only = isKeyed } of sayings) {
-    if (only !== isKeyed) continue;
-    describe.skipIf(crowded !== "")(`${crowded}Server ${kind} and ${what}`, () => {
-      const group = new HostileGroup({ isKeyed });
-
-      test(`a server ${kind} ${honestly} ${what}`, async () => {
-        using _ = await prepare?.(group);
-        const { guarded } = group;
-        using crowd = await crowdOf(guarded, count, (peer, index) => say(group, peer, index));
-        if (isLetIn) {
-          // A slow machine needs longer for all of them than the server waits for one.
-          const isLetIn = ({ bytes }: Peer) => bytes.length > 100;
-          const isAnswered = (peer: Peer) => isLetIn(peer) || peer.isClosed;
-          await until("answers to all of them", () => crowd.peers.every(isAnswered));
-          expect(crowd.peers.some(isLetIn)).toBe(true);
-        }
-        await group.expectServed();
       });
     });
   }
