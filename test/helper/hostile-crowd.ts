@@ -5,7 +5,7 @@ import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 
 import type { Peer } from "./hostile.ts";
-import { crowdOf, HostileGroup, kinds } from "./hostile-group.ts";
+import { crowdOf, HostileGroup, honestly, kinds } from "./hostile-group.ts";
 import { until } from "./time.ts";
 
 /**
@@ -26,8 +26,6 @@ function filesAllowed(): number {
     return 0;
   }
 }
-
-export const honestly = "serves an honest sender with little memory beside";
 
 /** A crowd of peers. */
 export interface Crowd {

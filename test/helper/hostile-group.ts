@@ -30,6 +30,9 @@ export const kinds = [
   ["with keys", true],
 ] as const;
 
+/** What titles say of a server with an honest sender beside hostile peers. */
+export const honestly = "serves an honest sender with little memory beside";
+
 /** A frame sent by a peer, and its expected result. */
 export interface Step {
   source?: string;

@@ -6,7 +6,7 @@
 import { describe, expect, test } from "bun:test";
 import { crc32 } from "node:zlib";
 
-import { crowdOf, HostileGroup } from "../helper/hostile-group.ts";
+import { crowdOf, HostileGroup, honestly } from "../helper/hostile-group.ts";
 import { a } from "../helper/hostile-messages.ts";
 import {
   converse,
@@ -22,8 +22,6 @@ import {
 import { until } from "../helper/time.ts";
 import { bytesOf } from "../store/contract.ts";
 import { type } from "../wire/vectors.ts";
-
-const honestly = "serves an honest sender with little memory beside";
 
 /** Number of sources of the stream that receivers and HTTP clients ask for. */
 const sourceCount = 9000;

@@ -6,8 +6,8 @@ import { describe, expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 
-import { crowded, honestly, testCrowds } from "../helper/hostile-crowd.ts";
-import { crowdOf, HostileGroup, kinds } from "../helper/hostile-group.ts";
+import { crowded, testCrowds } from "../helper/hostile-crowd.ts";
+import { crowdOf, HostileGroup, honestly, kinds } from "../helper/hostile-group.ts";
 import { a } from "../helper/hostile-messages.ts";
 import {
   converse,
