@@ -127,39 +127,41 @@ for (const [count, size] of [
 ] as const) {
   describe(`${count} frames of ${size / 1000} kB`, () => {
     let corpus: string;
-    beforeAll(() => {
+    let server: Server;
+    let sent: Finished;
+    beforeAll(async () => {
       corpus = temporaryFolder();
       writeFrames(join(corpus, "visible"), count, size);
+      server = await startServer({ dir: temporaryFolder() });
+      sent = await send(server, corpus, "--stream", "run");
     });
-    afterAll(() => remove(corpus));
+    afterAll(async () => {
+      await server.stop();
+      remove(corpus, server.dir);
+    });
 
     test(`${count} frames of ${size / 1000} kB arrive byte for byte in bounded memory, and summary and list agree`, async () => {
-      await withServer(async (server) => {
-        const sent = await send(server, corpus, "--stream", "run");
-        expect(sent.stderr).toContain(`${count} frames delivered`);
-        expect(sent.code).toBe(0);
-        expect(summaryOf(sent)).toMatchObject({
-          stream: "run",
-          frames: count,
-          bytes: count * size,
-          present: 0,
-          refused: 0,
-          lost: 0,
-          interrupted: false,
-        });
-        expect(sameTree(corpus, join(server.dir, "run"))).toEqual([]);
-        expect(await listed(server.dir, "run")).toMatchObject([
-          { stream: "run", source: "visible", frames: count, bytes: count * size, lost: 0 },
-        ]);
-        memory(server, sent);
+      expect(sent.stderr).toContain(`${count} frames delivered`);
+      expect(sent.code).toBe(0);
+      expect(summaryOf(sent)).toMatchObject({
+        stream: "run",
+        frames: count,
+        bytes: count * size,
+        present: 0,
+        refused: 0,
+        lost: 0,
+        interrupted: false,
       });
+      expect(sameTree(corpus, join(server.dir, "run"))).toEqual([]);
+      expect(await listed(server.dir, "run")).toMatchObject([
+        { stream: "run", source: "visible", frames: count, bytes: count * size, lost: 0 },
+      ]);
+      memory(server, sent);
     });
 
     test(`${count} frames of ${size / 1000} kB go out as MCAP and come in again as they were`, async () => {
-      await withServer(async (server) => {
-        expect((await send(server, corpus, "--stream", "run")).code).toBe(0);
-        await roundTrip(server, "run", corpus);
-      });
+      expect(sent.code).toBe(0);
+      await roundTrip(server, "run", corpus);
     });
 
     if (size > 20_000) return;
