@@ -10,6 +10,9 @@ const path = ["chromium", "chromium-browser", "google-chrome-stable", "google-ch
 export const noBrowser: string =
   path === undefined || process.platform === "win32" ? "skipped: needs chromium: " : "";
 
+/** Time between two looks at the page in milliseconds. Each takes time of the page. */
+const pollMs = 20;
+
 /** How the page is displayed. */
 export interface Look {
   readonly width: number;
@@ -160,10 +163,14 @@ export class Browser {
       isSo = await this.read<boolean>(`Boolean(${expression})`).finally(() => (isAsking = false));
     };
     try {
-      await until(what, () => {
-        if (!isSo && !isAsking) void ask().catch(() => {});
-        return isSo;
-      });
+      await until(
+        what,
+        () => {
+          if (!isSo && !isAsking) void ask().catch(() => {});
+          return isSo;
+        },
+        pollMs,
+      );
     } catch (error) {
       throw new Error(`${error}; on the console: ${this.console.join("\n") || "nothing"}`);
     }
