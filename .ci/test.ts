@@ -11,9 +11,9 @@ import { testTimeoutMs } from "../test/helper/time.ts";
 
 const root = join(import.meta.dir, "..");
 
-/** Folders of tests that start the executable, and helpers that start a browser or an S3 service. */
+/** Folders of tests that start the executable, and helpers that start programs that take long. */
 const slowFolders = ["e2e", "hostile", "chaos"];
-const slowHelpers = /helper\/(?:browser|radosgw)\.ts"/;
+const slowHelpers = /helper\/(?:browser|encoded-video|ffmpeg|radosgw)\.ts"/;
 
 /** What a skipped test asks for, and the Debian packages that bring it. */
 const packages: Record<string, string> = {
