@@ -1,16 +1,9 @@
 /** One connection of a sending client: joins a `Sender` and a socket. */
-import type { Key } from "../auth/key.ts";
-import {
-  keyRequiredError,
-  brokenError,
-  closedEarlyError,
-  translateError,
-} from "./connection-errors.ts";
+import { ClientConnection, type ClientConnectionOptions } from "./client-connection.ts";
 import { asFramesError, FramesError } from "../errors.ts";
-import { type Address, formatAddress } from "../net/address.ts";
-import { connect } from "../net/connect.ts";
+import type { Address } from "../net/address.ts";
 import { monotonicNow } from "../common/clock.ts";
-import type { Connection, ConnectionHandler } from "../net/connection.ts";
+import type { Connection } from "../net/connection.ts";
 import type { OutgoingSource } from "../protocol/send/outgoing-source.ts";
 import { Sender } from "../protocol/send/sender.ts";
 import type { SenderEvent } from "../protocol/send/sender-event.ts";
@@ -18,22 +11,19 @@ import type { SenderOptions } from "../protocol/send/sender-options.ts";
 import { outgoingBufferBytes } from "../protocol/send/write-batch.ts";
 import type { Done, Welcome } from "../wire/messages.ts";
 
-/** Times are in milliseconds. */
-export interface SendConnectionOptions extends Omit<
-  SenderOptions,
-  "timeoutMs" | "now" | "onWritable"
-> {
+export interface SendConnectionOptions
+  extends ClientConnectionOptions, Omit<SenderOptions, "timeoutMs" | "now" | "onWritable"> {
   readonly address: Address;
-  readonly timeout: number;
-  readonly connectTimeout: number;
-  /** Key to prove over TLS 1.3; without one the connection is plain. */
-  readonly key: Key | undefined;
-  /** Bandwidth limit in bytes a second. */
-  readonly maxBytesPerSecond: number | undefined;
   /** Called with each event of the sender. */
   readonly onEvent: (event: SenderEvent) => void;
   /** Called about once a second; an error thrown here ends the connection. */
   readonly onTick: () => void;
+}
+
+/** What the server said when everything was delivered. */
+export interface SendConnectionResult {
+  readonly done: Done;
+  readonly welcome: Welcome;
 }
 
 /**
@@ -42,28 +32,18 @@ export interface SendConnectionOptions extends Omit<
  */
 const maxPumpMs = 20;
 
-/** Time that the server has to confirm frames in flight after a stop. */
-const stopTimeoutMs = 10_000;
-
-export class SendConnection implements ConnectionHandler {
+export class SendConnection extends ClientConnection<SendConnectionResult> {
+  protected readonly verb = "delivered";
   readonly #options: SendConnectionOptions;
-  readonly #sources: readonly OutgoingSource[];
   readonly #sender: Sender;
   readonly #buffer = new Uint8Array(outgoingBufferBytes);
-  readonly #finished = Promise.withResolvers<{ done: Done; welcome: Welcome }>();
-  #connection: Connection | undefined;
-  #isPumping = false;
-  #isEnded = false;
   #isInterrupted = false;
-  #isReceiving = false;
-  #hasReceived = false;
   /** Error of a source; `run` rejects with it once the frames before it are confirmed. */
   #sourceFailure: { error: unknown } | undefined;
-  #deadline: NodeJS.Timeout | undefined;
 
   constructor(options: SendConnectionOptions) {
+    super(options.address, options);
     this.#options = options;
-    this.#sources = options.sources;
     this.#sender = new Sender({
       ...options,
       timeoutMs: options.timeout,
@@ -82,41 +62,13 @@ export class SendConnection implements ConnectionHandler {
     return this.#sender.isIdle;
   }
 
-  /**
-   * Connects and sends until DONE.
-   *
-   * @throws {FramesError} if the connection failed; unsettled frames are back in their sources
-   */
-  async run(): Promise<{ done: Done; welcome: Welcome }> {
-    try {
-      const connecting = connect(
-        this.#options.address,
-        this,
-        this.#options.connectTimeout,
-        this.#options.key !== undefined,
-        this.#options.maxBytesPerSecond,
-      );
-      // Race `#finished` while connecting too, so that `interrupt` need not wait for it.
-      return await Promise.race([
-        connecting.then(() => this.#finished.promise),
-        this.#finished.promise,
-      ]);
-    } catch (error) {
-      this.#end();
-      this.#sender.returnToSources();
-      this.#emitEvents();
-      throw error;
-    }
-  }
-
-  /** Sends what has become ready, such as after `isPaused` ended. */
-  wake(): void {
-    this.#pump();
+  protected get isWelcomed(): boolean {
+    return this.#sender.welcome !== undefined;
   }
 
   /** Adds a source; fails the connection if the server accepts no more of them. */
   addSource(source: OutgoingSource): void {
-    if (this.#isEnded) return;
+    if (this.isEnded) return;
     try {
       this.#sender.addSource(source);
     } catch (error) {
@@ -126,129 +78,75 @@ export class SendConnection implements ConnectionHandler {
 
   /** Finishes the frames in flight, and ends; before WELCOME it fails at once. */
   interrupt(): void {
-    this.#stop();
+    const early = `Interrupted before ${this.peer} accepted frames`;
+    const late = `Interrupted: ${this.peer} did not confirm the last frames in time`;
+    const isFirst = this.beginStop(
+      new FramesError("interrupted", early),
+      new FramesError("interrupted", late),
+    );
+    if (!isFirst) return;
+    this.#isInterrupted = this.#options.sources.some((source) => source.hasUnsent);
+    this.#stopSources();
   }
 
-  /** @param error of a source; without one the caller stops the connection */
-  #stop(error?: unknown): void {
-    if (this.#isInterrupted || this.#sourceFailure !== undefined) return;
-    // Set the reason first, because `source.stop` may pump, and so fail with the source's error.
-    if (error === undefined) this.#isInterrupted = this.#sources.some((one) => one.hasUnsent);
-    else this.#sourceFailure = { error };
-    for (const source of this.#sources) source.stop();
-    // Before WELCOME no frame is in flight.
-    if (this.#sender.welcome === undefined) {
-      const message = `Interrupted before ${this.#peer()} accepted frames`;
-      return this.#fail(error ?? new FramesError("interrupted", message));
-    }
-    this.#deadline = setTimeout(() => {
-      const message = `Interrupted: ${this.#peer()} did not confirm the last frames in time`;
-      this.#fail(error ?? new FramesError("interrupted", message));
-    }, stopTimeoutMs);
-    this.#pump();
+  /** Finishes the frames before the error of a source, and fails with it. */
+  #stopAt(error: unknown): void {
+    if (!this.beginStop(error, error)) return;
+    this.#sourceFailure = { error };
+    this.#stopSources();
   }
 
-  get tickIntervalMs(): number {
-    return Math.min(1000, this.#options.timeout / 4);
+  #stopSources(): void {
+    for (const source of this.#options.sources) source.stop();
+    this.wake();
   }
 
-  onOpen(connection: Connection): void {
-    this.#connection = connection;
-    if (this.#isEnded) return connection.terminate();
-    this.#sender.onConnected(monotonicNow(), connection.exporter);
-    this.#pump();
+  protected onConnected(now: number, exporter: Uint8Array | undefined): void {
+    this.#sender.onConnected(now, exporter);
   }
 
   /** Sends until the socket is full or no message is ready. */
-  #pump(): void {
-    const connection = this.#connection;
-    if (connection === undefined || this.#isPumping || this.#isReceiving || this.#isEnded) return;
-    this.#isPumping = true;
-    try {
-      const pauseAt = monotonicNow() + maxPumpMs;
-      // The buffer can be reused only when the socket has accepted all of it.
-      while (connection.queuedBytes === 0 && !connection.isClosed) {
-        const now = monotonicNow();
-        if (now > pauseAt) return void setImmediate(() => this.#pump());
-        const { length, piece } = this.#sender.transmit(this.#buffer, now);
-        this.#emitEvents();
-        if (length === 0) break;
-        connection.send(this.#buffer.subarray(0, length));
-        if (piece !== undefined) connection.send(piece);
+  protected send(connection: Connection): void {
+    const pauseAt = monotonicNow() + maxPumpMs;
+    // The buffer can be reused only when the socket has accepted all of it.
+    while (connection.queuedBytes === 0 && !connection.isClosed) {
+      const now = monotonicNow();
+      if (now > pauseAt) {
+        setImmediate(() => this.wake());
+        break;
       }
-    } catch (error) {
-      this.fail(asFramesError(error, "internal"));
-    } finally {
-      this.#isPumping = false;
+      const { length, piece } = this.#sender.transmit(this.#buffer, now);
+      this.#emitEvents();
+      if (length === 0) break;
+      connection.send(this.#buffer.subarray(0, length));
+      if (piece !== undefined) connection.send(piece);
     }
     const { failure } = this.#sender;
-    // A source may fail because it was stopped; ignore that.
-    if (failure !== undefined && !this.#isInterrupted) this.#stop(failure.error);
+    // Ignored after `interrupt`, because a source may fail because it was stopped.
+    if (failure !== undefined) this.#stopAt(failure.error);
   }
 
-  onData(chunk: Uint8Array): void {
-    if (this.#isEnded) return;
-    if (!this.#hasReceived && this.#options.key === undefined) {
-      const keyRequired = keyRequiredError(chunk, this.#peer());
-      if (keyRequired !== undefined) return this.#fail(keyRequired);
-    }
-    this.#hasReceived = true;
-    // The sender may call `onWritable` several times for one chunk; pump once, afterwards.
-    this.#isReceiving = true;
+  protected receive(chunk: Uint8Array, now: number): void {
     try {
-      this.#sender.receive(chunk, monotonicNow());
+      this.#sender.receive(chunk, now);
     } finally {
-      this.#isReceiving = false;
       this.#emitEvents();
     }
     const { done, welcome } = this.#sender;
-    if (done === undefined || welcome === undefined) return this.#pump();
-    this.#end();
-    this.#connection!.finish();
-    if (this.#sourceFailure === undefined) this.#finished.resolve({ done, welcome });
-    else this.#finished.reject(this.#sourceFailure.error);
+    if (done === undefined || welcome === undefined) return;
+    if (this.#sourceFailure === undefined) this.complete({ done, welcome });
+    else this.failWith(this.#sourceFailure.error);
   }
 
-  onDrain(): void {
-    this.#pump();
-  }
-
-  tick(): void {
-    if (this.#isEnded) return;
+  protected onTick(now: number): void {
     this.#options.onTick();
-    this.#sender.tick(monotonicNow());
+    this.#sender.tick(now);
   }
 
-  onEnd(): void {
-    this.#fail(closedEarlyError(this.#peer(), this.#sender.welcome !== undefined, "delivered"));
-  }
-
-  fail(failure: FramesError): void {
-    const { error, wireError } = translateError(failure, this.#peer(), {
-      hasKey: this.#options.key !== undefined,
-      isWelcomed: this.#sender.welcome !== undefined,
-      timeoutMs: this.#options.timeout,
-    });
-    this.#fail(error, wireError);
-  }
-
-  onClose(error: FramesError | undefined): void {
-    if (error === undefined) return this.onEnd();
-    this.#fail(brokenError(this.#peer(), error));
-  }
-
-  /** @param wireError sent to the server as ERROR; default `error`, if that is a FramesError */
-  #fail(error: unknown, wireError?: FramesError): void {
-    if (this.#isEnded) return;
-    this.#end();
-    this.#finished.reject(error);
-    const connection = this.#connection;
-    if (connection === undefined) return;
-    const reason = wireError ?? (error instanceof FramesError ? error : undefined);
-    // Send ERROR only if no bytes are queued, because the server would have to read them first.
-    if (reason === undefined || connection.queuedBytes > 0 || connection.isClosed) {
-      return connection.terminate();
-    }
+  protected leave(connection: Connection, reason: FramesError | undefined): void {
+    if (this.#sender.done !== undefined) return connection.finish();
+    // ERROR is sent only if no bytes are queued, because the server would have to read them first.
+    if (reason === undefined || connection.queuedBytes > 0) return connection.terminate();
     this.#sender.fail(reason);
     const { length } = this.#sender.transmit(this.#buffer, monotonicNow());
     this.#emitEvents();
@@ -256,16 +154,12 @@ export class SendConnection implements ConnectionHandler {
     connection.finish();
   }
 
+  protected release(): void {
+    this.#sender.returnToSources();
+    this.#emitEvents();
+  }
+
   #emitEvents(): void {
     for (const event of this.#sender.takeEvents()) this.#options.onEvent(event);
-  }
-
-  #end(): void {
-    this.#isEnded = true;
-    clearTimeout(this.#deadline);
-  }
-
-  #peer(): string {
-    return formatAddress(this.#options.address);
   }
 }

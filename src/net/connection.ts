@@ -1,28 +1,42 @@
-/** A TCP connection with a write queue. Closes without losing bytes that are queued. */
+/**
+ * Drives a conversation over a TCP connection: reads, writes, ticks, pauses and fails. Closes without
+ * losing bytes that are queued.
+ */
 import type { Socket } from "bun";
 import { monotonicNow } from "../common/clock.ts";
 import { asFramesError, FramesError } from "../errors.ts";
 import { WriteQueue } from "./write-queue.ts";
 import { PacedSocket } from "./paced-socket.ts";
 
-/** Callbacks of a connection. An error that a callback throws is passed to `fail`. */
+/**
+ * What a connection drives: one end of a conversation. An error that a method throws is passed to
+ * `fail`.
+ */
 export interface ConnectionHandler {
-  /** The first call. */
-  onOpen(connection: Connection): void;
+  /** Milliseconds of silence after which the peer counts as gone. */
+  readonly timeoutMs: number;
+  /**
+   * Whether nothing is read from the peer for now, so that TCP flow control stops it. Read after each
+   * call of the handler.
+   */
+  readonly isPaused: boolean;
+  /** The first call. Times are in milliseconds by `monotonicNow`. */
+  onOpen(connection: Connection, now: number): void;
   /** Bytes arrived. The chunk is valid only until this returns. */
-  onData(chunk: Uint8Array): void;
-  /** The write queue is empty, so more can be sent. */
-  onDrain(): void;
+  onData(chunk: Uint8Array, now: number): void;
   /** The peer closed its sending side. */
   onEnd(): void;
-  /** Milliseconds between two calls of `tick`. */
-  readonly tickIntervalMs: number;
-  tick(): void;
-  /** A callback threw, or the caller ends the connection. The handler must finish it. */
+  /** Checks timeouts. Called about once a second. */
+  tick(now: number): void;
+  /** Sends what is ready. Called after the calls above, and when the write queue becomes empty. */
+  transmit(): void;
+  /** A method threw, or the caller ends the connection. The handler must finish it. */
   fail(error: FramesError): void;
   /** The socket is closed; the last call. `error` is set if the network broke the connection. */
   onClose(error: FramesError | undefined): void;
 }
+
+const maxTickIntervalMs = 1000;
 
 /** Time for a peer to close after ERROR was sent, in milliseconds (SPEC section 7). */
 const lingerTimeoutMs = 2_000;
@@ -37,6 +51,9 @@ export class Connection {
   readonly exporter: Uint8Array | undefined;
   /** The handler calls this once the peer has sent HELLO and any required proof. */
   readonly markIdentified: () => void;
+  #isPaused = false;
+  /** Whether the handler is being called. It transmits afterwards. */
+  #isRunning = false;
   #isFinishing = false;
   #lingerTimer: NodeJS.Timeout | undefined;
   #lingerTimeoutMs = Infinity;
@@ -63,8 +80,8 @@ export class Connection {
     }
     this.#writeQueue = new WriteQueue(this.#pacedSocket ?? socket);
     this.#handler = handler;
-    const tick = () => this.#callHandler(() => this.#handler.tick());
-    this.#ticker = setInterval(tick, handler.tickIntervalMs);
+    const tick = () => this.run(() => this.#handler.tick(monotonicNow()));
+    this.#ticker = setInterval(tick, Math.min(maxTickIntervalMs, handler.timeoutMs / 4));
   }
 
   /** Replaces the handler. `onOpen` of the new handler is not called. */
@@ -81,18 +98,49 @@ export class Connection {
     return this.#isClosed;
   }
 
-  /** Sends bytes. The caller must not change them until `onDrain`, or until `queuedBytes` is 0. */
+  /** Sends bytes. The caller must not change them until `queuedBytes` is 0. */
   send(bytes: Uint8Array): void {
     if (!this.#isClosed && !this.#isFinishing) this.#writeQueue.send(bytes);
   }
 
-  /** Stops reading, so that TCP flow control stops the peer. */
-  pause(): void {
-    if (!this.#isClosed) this.#socket.pause();
+  /** Whether nothing is read from the peer. */
+  get isPaused(): boolean {
+    return this.#isPaused;
   }
 
-  resume(): void {
-    if (!this.#isClosed) this.#socket.resume();
+  /**
+   * Runs a step of the handler that no event of the socket caused. Then sends what is ready, and reads
+   * from the peer or stops reading, as after each event.
+   */
+  run(step: () => void): void {
+    if (this.#isClosed) return;
+    // A step within another one, such as a wake while bytes are processed.
+    if (this.#isRunning) return step();
+    this.#isRunning = true;
+    try {
+      step();
+      this.#handler.transmit();
+    } catch (error) {
+      this.#handler.fail(asFramesError(error, "internal"));
+    } finally {
+      this.#isRunning = false;
+    }
+    this.#pauseOrResume();
+  }
+
+  /** Sends what has become ready, and reads again if the handler is no longer paused. */
+  wake(): void {
+    if (!this.#isRunning) this.run(doNothing);
+  }
+
+  #pauseOrResume(): void {
+    // A finishing connection reads on, to see the peer's FIN.
+    if (this.#isClosed || this.#isFinishing) return;
+    const { isPaused } = this.#handler;
+    if (isPaused === this.#isPaused) return;
+    this.#isPaused = isPaused;
+    if (isPaused) this.#socket.pause();
+    else this.#socket.resume();
   }
 
   /**
@@ -131,11 +179,11 @@ export class Connection {
   // Events of the socket.
 
   onOpen(): void {
-    this.#callHandler(() => this.#handler.onOpen(this));
+    this.run(() => this.#handler.onOpen(this, monotonicNow()));
   }
 
   onData(chunk: Uint8Array): void {
-    this.#callHandler(() => this.#handler.onData(chunk));
+    this.run(() => this.#handler.onData(chunk, monotonicNow()));
     // Bun allocates a new buffer for each chunk. Left to the garbage collector, a few dozen MB of
     // them accumulate. After an immediate release the next chunk reuses memory that is still in the
     // processor's cache.
@@ -147,11 +195,11 @@ export class Connection {
     if (this.#isFinishing) this.#restartLinger();
     if (!this.#writeQueue.flush()) return;
     if (this.#isFinishing) this.#socket.shutdown();
-    else this.#callHandler(() => this.#handler.onDrain());
+    else this.wake();
   }
 
   onEnd(): void {
-    this.#callHandler(() => this.#handler.onEnd());
+    this.run(() => this.#handler.onEnd());
   }
 
   onClose(error: unknown): void {
@@ -165,16 +213,9 @@ export class Connection {
       error === undefined || error === null ? undefined : asFramesError(error, "network"),
     );
   }
-
-  #callHandler(call: () => void): void {
-    if (this.#isClosed) return;
-    try {
-      call();
-    } catch (error) {
-      this.#handler.fail(asFramesError(error, "internal"));
-    }
-  }
 }
+
+function doNothing(): void {}
 
 /**
  * Passes the events of a Bun socket to its Connection. A socket that opened after its deadline has

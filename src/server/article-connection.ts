@@ -58,7 +58,7 @@ export class ArticleConnection implements ConnectionHandler, ServerConnection {
     this.#receiver = new ArticleReceiver(server.store, options, monotonicNow(), {
       onHeader: (stream, source) => this.#onHeader(stream, source),
       onFrameEnded: (frame, outcome) => this.#onFrameEnded(frame, outcome),
-      onFlushNeeded: () => this.#advance(),
+      onFlushNeeded: () => this.#connection!.wake(),
       onError: (error) => this.fail(asFramesError(error, "internal")),
     });
   }
@@ -75,8 +75,12 @@ export class ArticleConnection implements ConnectionHandler, ServerConnection {
     return this.#closed.promise;
   }
 
-  get tickIntervalMs(): number {
-    return Math.min(1000, this.#server.timeoutMs / 4);
+  get timeoutMs(): number {
+    return this.#server.timeoutMs;
+  }
+
+  get isPaused(): boolean {
+    return this.#waitingBytes !== undefined;
   }
 
   onOpen(connection: Connection): void {
@@ -130,10 +134,8 @@ export class ArticleConnection implements ConnectionHandler, ServerConnection {
     const length = this.#receiver.receive(chunk, monotonicNow(), () => workQueue.isTurnOver);
     if (length < chunk.length) {
       this.#setWaitingBytes(new Uint8Array(chunk.subarray(length)));
-      this.#connection!.pause();
-      void workQueue.run(this, () => this.#receiveWaiting());
+      void workQueue.run(this, () => this.#connection!.run(() => this.#receiveWaiting()));
     }
-    this.#advance();
   }
 
   #setWaitingBytes(bytes: Uint8Array | undefined): void {
@@ -144,19 +146,13 @@ export class ArticleConnection implements ConnectionHandler, ServerConnection {
   #receiveWaiting(): void {
     const bytes = this.#waitingBytes;
     if (bytes === undefined || this.#failure !== undefined) return;
-    try {
-      this.#setWaitingBytes(undefined);
-      this.#receive(bytes);
-      if (this.#waitingBytes !== undefined) return;
-      this.#connection!.resume();
-      if (this.#hasInputEnded) this.onEnd();
-    } catch (error) {
-      this.fail(asFramesError(error, "internal"));
-    }
+    this.#setWaitingBytes(undefined);
+    this.#receive(bytes);
+    if (this.#waitingBytes === undefined && this.#hasInputEnded) this.onEnd();
   }
 
   /** Sends due answers, requests a flush if frames wait for it, and restarts the quiet timer. */
-  #advance(): void {
+  transmit(): void {
     if (this.#failure !== undefined) return;
     const answers = this.#receiver.drainAnswers();
     if (answers !== undefined) this.#connection!.send(answers);
@@ -177,13 +173,8 @@ export class ArticleConnection implements ConnectionHandler, ServerConnection {
       () => {
         // Data that arrived while this process was busy is read first.
         setImmediate(() => {
-          if (chunkCount !== this.#chunkCount || this.#connection!.isClosed) return;
-          try {
-            this.#receiver.onQuiet(monotonicNow());
-            this.#advance();
-          } catch (error) {
-            this.fail(asFramesError(error, "internal"));
-          }
+          if (chunkCount !== this.#chunkCount) return;
+          this.#connection!.run(() => this.#receiver.onQuiet(monotonicNow()));
         });
       },
       Math.max(1, Math.ceil(quietAt - monotonicNow())),
@@ -200,7 +191,7 @@ export class ArticleConnection implements ConnectionHandler, ServerConnection {
 
   ack(flushed: FlushSnapshot): void {
     this.#receiver.ack(flushed);
-    this.#advance();
+    this.transmit();
     // After its FIN the client cannot send `over` any more.
     if (this.#hasInputEnded) this.#connection!.finish();
   }
@@ -228,11 +219,8 @@ export class ArticleConnection implements ConnectionHandler, ServerConnection {
     this.#server.releaseSource(headerFields.stream, headerFields.source, this);
   }
 
-  onDrain(): void {}
-
-  tick(): void {
-    if (this.#failure !== undefined) return;
-    this.#receiver.tick(monotonicNow());
+  tick(now: number): void {
+    if (this.#failure === undefined) this.#receiver.tick(now);
   }
 
   onEnd(): void {
@@ -296,7 +284,11 @@ export class ArticleConnection implements ConnectionHandler, ServerConnection {
   onClose(error: FramesError | undefined): void {
     clearTimeout(this.#quietTimer);
     this.#resolveAliveCheck(false);
-    if ((this.#waitingBytes?.length ?? Infinity) <= maxLastBytes) this.#receiveWaiting();
+    try {
+      if ((this.#waitingBytes?.length ?? Infinity) <= maxLastBytes) this.#receiveWaiting();
+    } catch (thrown) {
+      this.fail(asFramesError(thrown, "internal"));
+    }
     void this.#flushAndRemove(error);
   }
 

@@ -47,7 +47,6 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
   /** Whether HELLO came, and a valid proof if the server requires a key. */
   #isIdentified = false;
   #connection: Connection | undefined;
-  #isPaused = false;
   #failure: FramesError | undefined;
   #isReported = false;
   /** Whether data came since the last turn of the event loop. */
@@ -104,7 +103,7 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
           if (this.#isHandedOver) return;
           // The receiver may have processed buffered data meanwhile.
           this.#updateBufferedBytes();
-          this.#resumeReading();
+          this.#connection!.wake();
           server.flushLater(this);
         },
         onError: (error) => this.fail(asFramesError(error, "internal")),
@@ -168,8 +167,13 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
     return this.#closed.promise;
   }
 
-  get tickIntervalMs(): number {
-    return Math.min(1000, this.#server.timeoutMs / 4);
+  get timeoutMs(): number {
+    return this.#server.timeoutMs;
+  }
+
+  get isPaused(): boolean {
+    const isQueueFull = this.#connection!.queuedBytes > maxQueuedBytes;
+    return isQueueFull || this.#receiver.isPaused || this.#backpressure.isBlocked;
   }
 
   onOpen(connection: Connection): void {
@@ -228,8 +232,7 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
   #handOverToPlayback(decoder: Decoder): void {
     const connection = this.#connection!;
     const playback = this.#playback!;
-    this.#flushOutput();
-    this.#resumeReading();
+    this.transmit();
     this.#isHandedOver = true;
     this.#server.remove(this);
     playback.start(decoder);
@@ -254,7 +257,7 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
     }
   }
 
-  onData(chunk: Uint8Array): void {
+  onData(chunk: Uint8Array, now: number): void {
     if (!this.#hasReceived) {
       this.#hasReceived = true;
       const wrongProtocol = replyToWrongProtocol(chunk, this.#server);
@@ -264,14 +267,13 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
       }
     }
     if (this.#failure !== undefined) return;
-    if (this.#backpressure.defer(chunk)) return this.#pauseReading();
+    if (this.#backpressure.defer(chunk)) return;
     this.#hasNewData = true;
-    if (this.#pendingPing !== undefined) this.#lastDataAt = monotonicNow();
-    this.#receiver.receive(chunk, monotonicNow());
-    if (this.#receiver.isPaused || this.#backpressure.isBlocked) this.#pauseReading();
+    if (this.#pendingPing !== undefined) this.#lastDataAt = now;
+    this.#receiver.receive(chunk, now);
+    if (this.#isHandedOver) return;
     this.#updateBufferedBytes();
     if (this.#receiver.needsFlush) this.#server.flushLater(this);
-    this.#flushOutput();
   }
 
   #updateBufferedBytes(): void {
@@ -295,7 +297,7 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
   ack(flushed: FlushSnapshot): void {
     if (this.#connection!.isClosed) return;
     this.#receiver.ack(monotonicNow(), flushed);
-    this.#flushOutput();
+    this.transmit();
     if (this.#failure !== undefined) return;
     const { isDone, isEnding } = this.#receiver;
     // After its FIN a sender cannot send END any more. If END came, DONE may still wait for the
@@ -330,40 +332,16 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
     }
   }
 
-  #flushOutput(): void {
-    const connection = this.#connection!;
-    for (const bytes of this.#receiver.drain(monotonicNow())) connection.send(bytes);
-    if (connection.queuedBytes > maxQueuedBytes) this.#pauseReading();
-  }
-
-  #pauseReading(): void {
-    if (this.#isPaused) return;
-    this.#isPaused = true;
-    this.#connection!.pause();
-  }
-
-  /** Reads again, unless the queue, the receiver or the store still blocks it. */
-  #resumeReading(): void {
-    const isQueueFull = this.#connection!.queuedBytes > maxQueuedBytes;
-    if (!this.#isPaused || isQueueFull || this.#receiver.isPaused || this.#backpressure.isBlocked)
-      return;
-    this.#isPaused = false;
-    this.#connection!.resume();
+  transmit(): void {
+    for (const bytes of this.#receiver.drain(monotonicNow())) this.#connection!.send(bytes);
   }
 
   /** Processes the chunks that were deferred until the store was ready. */
   #onStoreReady(chunks: readonly Uint8Array[]): void {
-    try {
-      for (const chunk of chunks) this.onData(chunk);
-    } catch (error) {
-      return this.fail(asFramesError(error, "internal"));
-    }
-    this.#resumeReading();
+    this.#connection!.run(() => {
+      for (const chunk of chunks) this.onData(chunk, monotonicNow());
+    });
     if (this.#hasInputEnded) this.#server.flushLater(this);
-  }
-
-  onDrain(): void {
-    this.#resumeReading();
   }
 
   /**
@@ -380,7 +358,7 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
     const pingedAt = monotonicNow();
     this.#lastDataAt = pingedAt;
     this.#pendingPing = { time: this.#receiver.ping(pingedAt), resolve: resolve };
-    this.#flushOutput();
+    this.transmit();
     const isSilent = () => monotonicNow() - this.#lastDataAt >= pingTimeoutMs;
     const timer = setInterval(() => {
       if (this.#receiver.isPaused || this.#backpressure.isBlocked) {
@@ -400,10 +378,9 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
     return isAlive;
   }
 
-  tick(): void {
+  tick(now: number): void {
     if (this.#failure !== undefined || this.#receiver.isDone) return;
-    this.#receiver.tick(monotonicNow(), this.#backpressure.isBlocked);
-    this.#flushOutput();
+    this.#receiver.tick(now, this.#backpressure.isBlocked);
   }
 
   onEnd(): void {
@@ -434,7 +411,7 @@ export class IngestConnection implements ConnectionHandler, ServerConnection {
     const delayMs = error.code === "not-let-in" ? this.#server.authFailureDelayMs(this.peer) : 0;
     if (delayMs > 0) await Bun.sleep(delayMs);
     this.#receiver.fail(error);
-    this.#flushOutput();
+    this.transmit();
     this.#connection!.finish();
     this.#report(error);
   }

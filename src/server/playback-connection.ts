@@ -62,7 +62,6 @@ export class PlaybackConnection implements ConnectionHandler, ServerConnection, 
   #buffer: Uint8Array<ArrayBuffer> | undefined;
   #isWriting = false;
   #isWriteScheduled = false;
-  #isPaused = false;
   #failure: FramesError | undefined;
   #isReported = false;
   /** Position confirmed at the last check, and the time of its last change. */
@@ -84,13 +83,13 @@ export class PlaybackConnection implements ConnectionHandler, ServerConnection, 
     }
     const playback = this.#journalPlayback ?? new LatestPlayback(journalTail, this.#request);
     if (journalTail.fetch !== undefined) {
-      const onReady = () => this.#scheduleWrite();
+      const onReady = () => this.transmit();
       this.#prefetch = new PrefetchPlayback(playback, journalTail.fetch, onReady);
     }
     const fetched = this.#prefetch ?? playback;
     this.#playback = hello.latest === true ? new DecodablePlayback(fetched) : fetched;
     this.#startPosition = this.#playback.position;
-    this.#unsubscribe = journalTail.commitSignal.subscribe(() => this.#scheduleWrite());
+    this.#unsubscribe = journalTail.commitSignal.subscribe(() => this.transmit());
     // With `latest`, older frames are not sent, so they may be removed.
     if (hello.latest !== true) journalTail.holds.add(this);
   }
@@ -103,7 +102,7 @@ export class PlaybackConnection implements ConnectionHandler, ServerConnection, 
   /** Starts to send. `decoder` has read the client's handshake. */
   start(decoder: Decoder): void {
     const { timeoutMs, keys } = this.#server;
-    const events = { onWritable: () => this.#scheduleWrite() };
+    const events = { onWritable: () => this.transmit() };
     const needsKey = keys !== undefined;
     const now = monotonicNow();
     this.#sender = new PlaybackSender(
@@ -131,7 +130,7 @@ export class PlaybackConnection implements ConnectionHandler, ServerConnection, 
       software: truncateMessage(software),
       key,
     });
-    this.#scheduleWrite();
+    this.transmit();
   }
 
   needs({ id, stream, source }: Pick<DeletionCandidate, "id" | "stream" | "source">): boolean {
@@ -147,7 +146,7 @@ export class PlaybackConnection implements ConnectionHandler, ServerConnection, 
   }
 
   onPassedOver(frame: DeletionCandidate): void {
-    if (this.#journalPlayback!.addPassedOver(frame)) return this.#scheduleWrite();
+    if (this.#journalPlayback!.addPassedOver(frame)) return this.transmit();
     const reason = "this client was too slow for --keep, and more of its frames were removed";
     this.fail(new FramesError("timeout", `Cannot report every removed frame: ${reason}`));
   }
@@ -172,8 +171,12 @@ export class PlaybackConnection implements ConnectionHandler, ServerConnection, 
     return this.#closed.promise;
   }
 
-  get tickIntervalMs(): number {
-    return Math.min(1000, this.#server.timeoutMs / 4);
+  get timeoutMs(): number {
+    return this.#server.timeoutMs;
+  }
+
+  get isPaused(): boolean {
+    return this.#sender!.isPaused;
   }
 
   // A receiving client sends no frames, so it has nothing to flush.
@@ -186,16 +189,6 @@ export class PlaybackConnection implements ConnectionHandler, ServerConnection, 
 
   isAlive(): Promise<boolean> {
     return Promise.resolve(!this.isFinished);
-  }
-
-  /** Schedules a write for the client's next turn. */
-  #scheduleWrite(): void {
-    if (this.#isWriteScheduled || this.#connection === undefined || this.isFinished) return;
-    this.#isWriteScheduled = true;
-    void this.#server.workQueue.run(this, () => {
-      this.#isWriteScheduled = false;
-      this.#write();
-    });
   }
 
   /** Sends until the socket is full, nothing is ready, or this turn's share is used up. */
@@ -221,7 +214,7 @@ export class PlaybackConnection implements ConnectionHandler, ServerConnection, 
       this.#server.setUnreadBytes(this, connection.queuedBytes === 0 ? 0 : heldBytes);
       // No other event would continue the writing.
       if (connection.queuedBytes === 0 && (remainingBytes <= 0 || this.#playback.isBusy))
-        this.#scheduleWrite();
+        this.transmit();
     } catch (error) {
       this.fail(asFramesError(error, "internal"));
     } finally {
@@ -240,33 +233,28 @@ export class PlaybackConnection implements ConnectionHandler, ServerConnection, 
     countGarbage(outgoingBufferBytes);
   }
 
-  onData(chunk: Uint8Array): void {
+  onData(chunk: Uint8Array, now: number): void {
     if (this.#failure !== undefined) return;
     const sender = this.#sender!;
-    sender.receive(chunk, monotonicNow());
-    if (sender.isPaused) this.#pause();
+    sender.receive(chunk, now);
     if (!sender.isDone) return;
     this.#reportEnd();
     this.#connection!.finish();
   }
 
-  #pause(): void {
-    if (this.#isPaused) return;
-    this.#isPaused = true;
-    this.#connection!.pause();
+  /** Schedules a write for the client's next turn. */
+  transmit(): void {
+    if (this.#isWriteScheduled || this.#connection === undefined || this.isFinished) return;
+    this.#isWriteScheduled = true;
+    void this.#server.workQueue.run(this, () => {
+      this.#isWriteScheduled = false;
+      this.#write();
+    });
   }
 
-  onDrain(): void {
-    this.#scheduleWrite();
-  }
-
-  tick(): void {
+  tick(now: number): void {
     const sender = this.#sender!;
-    if (this.#failure !== undefined || sender.isDone) return;
-    sender.tick(monotonicNow());
-    if (!this.#isPaused || sender.isPaused) return;
-    this.#isPaused = false;
-    this.#connection!.resume();
+    if (this.#failure === undefined && !sender.isDone) sender.tick(now);
   }
 
   onEnd(): void {

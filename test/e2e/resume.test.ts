@@ -1,7 +1,7 @@
 // Failures on the way, without loss: the executables, with killed servers, broken links, and
 // repeated commands.
 //
-// Covers: client/reconnect.ts, client/send-connection.ts,
+// Covers: client/client-connection.ts, client/reconnect.ts, client/send-connection.ts,
 //   client/send-session.ts, client/send.ts, server/source-owners.ts, server/store-backpressure.ts
 
 import { describe, expect, test } from "bun:test";

@@ -27,11 +27,12 @@ afterEach(() => {
 });
 
 /** Reactions of a test to the events of a connection. */
-type Reactions = Partial<Record<"opened" | "data" | "drained" | "ended" | "tick", () => void>>;
+type Reactions = Partial<Record<"opened" | "data" | "transmit" | "ended" | "tick", () => void>>;
 
 /** Records the events of a connection and lets a test wait for them. */
 class Recorder implements ConnectionHandler {
-  readonly tickIntervalMs = 1000;
+  readonly timeoutMs = 30_000;
+  isPaused = false;
   readonly events: string[] = [];
   readonly hash = new Bun.CryptoHasher("sha256");
   connection!: Connection;
@@ -67,9 +68,8 @@ class Recorder implements ConnectionHandler {
     this.#on.data?.();
   }
 
-  onDrain(): void {
-    this.#happened("drained");
-    this.#on.drained?.();
+  transmit(): void {
+    this.#on.transmit?.();
   }
 
   onEnd(): void {
@@ -204,8 +204,10 @@ describe("Connection", () => {
       }
       if (from >= all.length && here.connection.queuedBytes === 0) here.connection.finish();
     };
-    const { here, peer } = await withPlainPeer(new Recorder({ drained: pump }));
-    pump();
+    let transmit = (): void => {};
+    const { here, peer } = await withPlainPeer(new Recorder({ transmit: () => transmit() }));
+    transmit = pump;
+    here.connection.wake();
     // The peer does not read: the socket accepted what it could, the rest is queued.
     expect(here.connection.queuedBytes).toBeGreaterThan(0);
     expect(from).toBeLessThan(all.length);
@@ -220,7 +222,8 @@ describe("Connection", () => {
 
   test("a paused connection stops the peer from sending, and loses nothing after it resumes", async () => {
     const all = bytesOf(64 << 20);
-    const there: Recorder = new Recorder({ opened: () => there.connection.pause() });
+    const there = new Recorder();
+    there.isPaused = true;
     const { here } = await pair(new Recorder(), there);
     here.connection.send(all);
     // The event loop stays free for other connections.
@@ -233,10 +236,40 @@ describe("Connection", () => {
     }
     expect(there.bytes).toBe(0);
     expect(here.connection.queuedBytes).toBeGreaterThan(all.length / 2);
-    there.connection.resume();
+    there.isPaused = false;
+    there.connection.wake();
     await there.until(() => there.bytes === all.length);
     expect(there.hash.digest("hex")).toBe(sha256(all));
     expect(here.connection.queuedBytes).toBe(0);
+  });
+
+  test("a connection transmits once after each event and each step, also after steps within it", async () => {
+    let transmits = 0;
+    const { here, peer } = await withPlainPeer(new Recorder({ transmit: () => transmits++ }));
+    expect(transmits).toBe(1);
+    here.connection.run(() => {
+      here.connection.wake();
+      here.connection.run(() => here.connection.wake());
+      expect(transmits).toBe(1);
+    });
+    expect(transmits).toBe(2);
+    peer.write("x");
+    await here.until(() => here.bytes === 1);
+    expect(transmits).toBe(3);
+    here.connection.terminate();
+    here.connection.wake();
+    expect(transmits).toBe(3);
+  });
+
+  test("a connection reads on as soon as a step ends the pause, and pauses after the next one", async () => {
+    const here = new Recorder();
+    const { peer } = await withPlainPeer(here);
+    here.connection.run(() => (here.isPaused = true));
+    expect(here.connection.isPaused).toBe(true);
+    peer.write("x");
+    here.connection.run(() => (here.isPaused = false));
+    await here.until(() => here.bytes === 1);
+    expect(here.connection.isPaused).toBe(false);
   });
 
   test("a connection that finishes loses nothing although the peer still sends", async () => {
@@ -276,8 +309,8 @@ describe("Connection", () => {
     here.connection.send(new Uint8Array([3]));
     here.connection.finish();
     here.connection.terminate();
-    here.connection.pause();
-    here.connection.resume();
+    here.isPaused = true;
+    here.connection.wake();
     expect(here.events.filter((event) => event === "closed")).toHaveLength(1);
   });
 
@@ -409,7 +442,7 @@ describe("Connection", () => {
     expect(here.error!.message).toBe("the peer reset the connection");
   });
 
-  for (const event of ["opened", "data", "drained", "ended", "tick"] as const) {
+  for (const event of ["opened", "data", "transmit", "ended", "tick"] as const) {
     for (const thrown of [new FramesError("damaged"), new TypeError("a slip")]) {
       const what = thrown instanceof FramesError ? "that error" : "an internal error";
       test(`a connection reports ${thrown.name} thrown in ${event} as ${what}, and stays open`, async () => {
@@ -422,7 +455,7 @@ describe("Connection", () => {
         if (event === "tick") jest.advanceTimersByTime(1_000);
         if (event === "data") peer.write("x");
         if (event === "ended") peer.end();
-        if (event === "drained") here.connection.send(bytesOf(16 << 20));
+        if (event === "transmit") here.connection.wake();
         await here.until(() => here.failure !== undefined);
         if (thrown instanceof FramesError) expect(here.failure).toBe(thrown);
         else expect(here.failure).toMatchObject({ code: "internal", message: "a slip" });
@@ -593,8 +626,8 @@ describe("listen", () => {
         import { listen } from ${path};
         const nothing = () => {};
         const handler = {
-          ...{ onOpen: (connection) => connection.markIdentified(), onData: nothing, onDrain: nothing, onEnd: nothing },
-          ...{ tick: nothing, fail: nothing, onClose: () => console.log("closed") },
+          ...{ onOpen: (connection) => connection.markIdentified(), onData: nothing, transmit: nothing, onEnd: nothing },
+          ...{ timeoutMs: 30_000, isPaused: false, tick: nothing, fail: nothing, onClose: () => console.log("closed") },
         };
         const accept = (peer, isFull) => (console.log(isFull ? "full" : "taken in"), handler);
         console.log(listen({ host: "127.0.0.1", port: 0 }, accept).address.port);`;
@@ -688,7 +721,7 @@ async function startLimitedListener(isSecure: boolean): Promise<number> {
     const accept = (peer, isFull) => {
       let own;
       return {
-        tickIntervalMs: 1000, onDrain: nothing, onEnd: nothing, tick: nothing, onClose: nothing,
+        timeoutMs: 30_000, isPaused: false, transmit: nothing, onEnd: nothing, tick: nothing, onClose: nothing,
         onOpen(connection) {
           own = connection;
           if (isFull) say(connection, "full");

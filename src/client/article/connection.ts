@@ -1,17 +1,14 @@
 /** One connection to the article's server (SPEC appendix A): sends one source over a socket. */
 import { asFramesError, FramesError, systemCode } from "../../errors.ts";
 import type { Frame, FrameSource, Loss } from "../../frame.ts";
-import { type Address, formatAddress } from "../../net/address.ts";
-import { connect } from "../../net/connect.ts";
+import type { Address } from "../../net/address.ts";
 import { monotonicNow } from "../../common/clock.ts";
-import type { Connection, ConnectionHandler } from "../../net/connection.ts";
+import type { Connection } from "../../net/connection.ts";
+import { ClientConnection, type ClientConnectionOptions } from "../client-connection.ts";
 import { ArticleSender } from "../../protocol/article/article-sender.ts";
 
-/** Times are in milliseconds. */
-export interface ArticleSendConnectionOptions {
+export interface ArticleSendConnectionOptions extends ClientConnectionOptions {
   readonly stream: string;
-  readonly timeout: number;
-  readonly connectTimeout: number;
 }
 
 export interface ArticleSendConnectionEvents {
@@ -27,9 +24,6 @@ export interface ArticleSendConnectionEvents {
   trace?(direction: "->" | "<-", line: string): void;
 }
 
-/** Time that the current picture has to finish after `interrupt`. */
-const stopTimeoutMs = 10_000;
-
 /** Time that the server has to close the connection after `over`. */
 const closeTimeoutMs = 250;
 
@@ -42,19 +36,15 @@ interface OpenedFrame {
   readonly pieces: AsyncIterator<Uint8Array, undefined>;
 }
 
-export class ArticleSendConnection implements ConnectionHandler {
-  readonly #address: Address;
+export class ArticleSendConnection extends ClientConnection<void> {
+  protected readonly verb = "delivered";
   readonly #source: FrameSource;
-  readonly #options: ArticleSendConnectionOptions;
+  readonly #stream: string;
   readonly #events: ArticleSendConnectionEvents;
   readonly #sender: ArticleSender;
-  readonly #finished = Promise.withResolvers<void>();
-  #connection: Connection | undefined;
   #timer: NodeJS.Timeout | undefined;
-  #deadline: NodeJS.Timeout | undefined;
   /** Whether a read of the source is pending; sending pauses meanwhile. */
   #isReading = false;
-  #isEnded = false;
   #isStopping = false;
   #isInterrupted = false;
   #isWelcomed = false;
@@ -69,9 +59,9 @@ export class ArticleSendConnection implements ConnectionHandler {
     options: ArticleSendConnectionOptions,
     events: ArticleSendConnectionEvents,
   ) {
-    this.#address = address;
+    super(address, options);
     this.#source = source;
-    this.#options = options;
+    this.#stream = options.stream;
     this.#events = events;
     this.#sender = new ArticleSender(source.name, options.stream, options.timeout);
   }
@@ -81,63 +71,56 @@ export class ArticleSendConnection implements ConnectionHandler {
     return this.#isInterrupted;
   }
 
+  protected get isWelcomed(): boolean {
+    return this.#sender.isAccepted;
+  }
+
   /**
    * Connects and sends until the server has read all pictures.
    *
    * @throws {FramesError} if the connection failed
    */
-  async run(): Promise<void> {
+  override async run(): Promise<void> {
     try {
-      const connecting = connect(this.#address, this, this.#options.connectTimeout);
-      await Promise.race([connecting.then(() => this.#finished.promise), this.#finished.promise]);
+      await super.run();
     } catch (error) {
-      this.#end();
       const isRefused = error instanceof FramesError && systemCode(error.cause) === "ECONNREFUSED";
       if (!isRefused) throw error;
-      const message = `Cannot connect to ${this.#peer()}: connection refused; start the article's server there`;
+      const message = `Cannot connect to ${this.peer}: connection refused; start the article's server there`;
       throw new FramesError("unreachable", message, { cause: error });
     } finally {
+      clearTimeout(this.#timer);
       await this.#current?.pieces.return?.();
     }
   }
 
   /** Finishes the current picture, and ends; fails at once if the server has not answered yet. */
   interrupt(): void {
-    if (this.#isStopping || this.#isEnded) return;
+    const message = `Interrupted: ${this.peer} did not answer the last frame in time`;
+    const error = new FramesError("interrupted", message);
+    if (!this.beginStop(error, error) || this.isEnded) return;
     this.#isStopping = true;
-    const message = `Interrupted: ${this.#peer()} did not answer the last frame in time`;
-    const fail = () => this.#fail(new FramesError("interrupted", message));
-    if (!this.#isWelcomed) return fail();
-    this.#deadline = setTimeout(fail, stopTimeoutMs);
     this.#source.stopCapture?.();
   }
 
-  get tickIntervalMs(): number {
-    return Math.min(1000, this.#options.timeout / 4);
-  }
-
-  onOpen(connection: Connection): void {
-    this.#connection = connection;
-    if (this.#isEnded) return connection.terminate();
-    this.#pump();
-  }
+  protected onConnected(): void {}
 
   /** Executes steps of the sender until one has to wait for an answer, a timer or the source. */
-  #pump(): void {
+  protected send(connection: Connection): void {
     clearTimeout(this.#timer);
-    while (!this.#isEnded && !this.#isReading && this.#connection?.queuedBytes === 0) {
+    while (!this.isEnded && !this.#isReading && connection.queuedBytes === 0) {
       const step = this.#sender.step(monotonicNow());
       switch (step.action) {
         case "send":
           this.#events.trace?.("->", step.what);
-          this.#connection.send(step.bytes);
+          connection.send(step.bytes);
           this.#events.onPartSent(this.#sender.sent, this.#current?.frame.size ?? 0);
           break;
         case "wait": {
           if (step.until === Infinity) return;
           // Read the socket first: answers may have arrived while this process was busy.
-          const pumpLater = () => setImmediate(() => this.#pump());
-          this.#timer = setTimeout(pumpLater, Math.max(1, Math.ceil(step.until - monotonicNow())));
+          const sendLater = () => setImmediate(() => this.wake());
+          this.#timer = setTimeout(sendLater, Math.max(1, Math.ceil(step.until - monotonicNow())));
           return;
         }
         case "next":
@@ -147,9 +130,7 @@ export class ArticleSendConnection implements ConnectionHandler {
         case "stuck":
           return this.#rejectOneByteFrames();
         case "done":
-          this.#end();
-          this.#connection.finish(closeTimeoutMs);
-          return this.#finished.resolve();
+          return this.complete(undefined, closeTimeoutMs);
       }
     }
   }
@@ -160,9 +141,9 @@ export class ArticleSendConnection implements ConnectionHandler {
     wait().then(
       () => {
         this.#isReading = false;
-        this.#pump();
+        this.wake();
       },
-      (error: unknown) => this.#fail(error),
+      (error: unknown) => this.failWith(error),
     );
   }
 
@@ -249,72 +230,49 @@ export class ArticleSendConnection implements ConnectionHandler {
     for (const frame of [this.#current!.frame, ...this.#oneByteFrames]) {
       this.#events.onUndelivered(toLoss(frame, error));
     }
-    this.#end();
-    this.#connection!.terminate();
-    this.#finished.resolve();
+    // The server still waits for the rest of the picture.
+    this.complete(undefined, 0);
   }
 
-  onData(chunk: Uint8Array): void {
-    if (this.#isEnded) return;
+  /** The dialect has no keys, so the first bytes are an answer, as all others. */
+  override onData(chunk: Uint8Array, now: number): void {
+    if (!this.isEnded) this.receive(chunk, now);
+  }
+
+  protected receive(chunk: Uint8Array, now: number): void {
     this.#events.trace?.("<-", new TextDecoder("latin1").decode(chunk.subarray(0, 80)));
-    this.#sender.receive(chunk, monotonicNow());
-    this.#pump();
+    this.#sender.receive(chunk, now);
   }
 
-  onDrain(): void {
-    this.#pump();
-  }
-
-  tick(): void {
-    if (this.#isEnded) return;
+  protected onTick(now: number): void {
     this.#events.onTick();
     // Throws `timeout` if an answer is overdue, also when the server does not read at all.
-    this.#sender.tick(monotonicNow());
+    this.#sender.tick(now);
   }
 
-  onEnd(): void {
-    if (this.#sender.isAccepted) {
-      const message = `${this.#peer()} closed the connection before all frames were delivered`;
-      return this.#fail(new FramesError("network", message));
-    }
-    const header = `${this.#source.name}|${this.#options.stream}`;
+  protected override closedError(): FramesError {
+    if (this.isWelcomed) return super.closedError();
+    const header = `${this.#source.name}|${this.#stream}`;
     const hint = "check that it is the article's server, and that it accepts this kind";
-    const message = `${this.#peer()} closed the connection instead of answering ${header}: ${hint}`;
-    this.#fail(new FramesError("foreign", message));
+    const message = `${this.peer} closed the connection instead of answering ${header}: ${hint}`;
+    return new FramesError("foreign", message);
   }
 
-  fail(error: FramesError): void {
-    const peer = this.#peer();
+  override fail(error: FramesError): void {
+    const { peer } = this;
     if (error.code === "foreign") {
       const message = `${peer} does not speak the article's dialect: ${error.message}`;
-      return this.#fail(new FramesError("foreign", message));
+      return this.failWith(new FramesError("foreign", message));
     }
-    if (error.code !== "timeout") return this.#fail(error);
-    this.#fail(new FramesError("timeout", `${peer}: ${error.message}`));
+    if (error.code !== "timeout") return this.failWith(error);
+    this.failWith(new FramesError("timeout", `${peer}: ${error.message}`));
   }
 
-  onClose(error: FramesError | undefined): void {
-    if (error === undefined) return this.onEnd();
-    const message = `The connection to ${this.#peer()} broke: ${error.message}`;
-    this.#fail(new FramesError("network", message));
+  protected leave(connection: Connection): void {
+    connection.terminate();
   }
 
-  #fail(error: unknown): void {
-    if (this.#isEnded) return;
-    this.#end();
-    this.#connection?.terminate();
-    this.#finished.reject(error);
-  }
-
-  #end(): void {
-    this.#isEnded = true;
-    clearTimeout(this.#timer);
-    clearTimeout(this.#deadline);
-  }
-
-  #peer(): string {
-    return formatAddress(this.#address);
-  }
+  protected release(): void {}
 }
 
 function toLoss({ sequence, name }: Frame, error: FramesError): Loss {
