@@ -72,9 +72,6 @@ export class ReceiveConnection extends ClientConnection<ReceiveConnectionResult>
       monotonicNow(),
       {
         ...events,
-        onHello: () => {
-          throw new FramesError("internal");
-        },
         onWelcome: (welcome) => {
           events.checkWelcome(welcome);
           const location = `${welcome.store ?? "a store"} on ${this.peer}`;

@@ -45,7 +45,7 @@ export class Connection {
   readonly #socket: Socket<unknown>;
   readonly #pacedSocket: PacedSocket | undefined;
   readonly #writeQueue: WriteQueue;
-  #handler: ConnectionHandler;
+  readonly #handler: ConnectionHandler;
   readonly #ticker: NodeJS.Timeout;
   /** Exported keying material of the TLS channel (RFC 9266); undefined without TLS. */
   readonly exporter: Uint8Array | undefined;
@@ -80,13 +80,8 @@ export class Connection {
     }
     this.#writeQueue = new WriteQueue(this.#pacedSocket ?? socket);
     this.#handler = handler;
-    const tick = () => this.run(() => this.#handler.tick(monotonicNow()));
+    const tick = () => this.run(() => handler.tick(monotonicNow()));
     this.#ticker = setInterval(tick, Math.min(maxTickIntervalMs, handler.timeoutMs / 4));
-  }
-
-  /** Replaces the handler. `onOpen` of the new handler is not called. */
-  setHandler(handler: ConnectionHandler): void {
-    this.#handler = handler;
   }
 
   /** Bytes that the socket has not accepted. */

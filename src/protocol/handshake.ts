@@ -4,9 +4,20 @@
  */
 import { ClientProof, ServerProof } from "../auth/key-proof.ts";
 import type { Key } from "../auth/key.ts";
-import { FramesError } from "../errors.ts";
+import type { FrameStore } from "../frame.ts";
+import { errorByNumber, FramesError, truncateMessage } from "../errors.ts";
+import { Decoder, type MessageHandler } from "../wire/decode.ts";
 import { encodeControl, encodeProof } from "../wire/encode.ts";
-import { type Hello, preface, MessageType, unexpectedMessage } from "../wire/messages.ts";
+import {
+  type ControlMessage,
+  type Hello,
+  preface,
+  MessageType,
+  unexpectedMessage,
+  videoFeature,
+  type Welcome,
+} from "../wire/messages.ts";
+import { Keepalive } from "./keepalive.ts";
 
 /** Finds the key that a client claims, so that the server can verify its PROOF. */
 export interface KeyVerifier {
@@ -25,17 +36,49 @@ export function encodePreface(): Uint8Array {
   return new TextEncoder().encode(preface);
 }
 
-/** Server side: admits a client, after verifying its PROOF if the server requires a key. */
-export class ServerHandshake {
-  /** The message the server waits for, as worded in timeout errors. */
-  readonly awaited = "HELLO";
+/** Fields of WELCOME that depend on the server and on the client. */
+export type WelcomeFields = Omit<Welcome, "durable" | "receipts">;
+
+/** A client that was admitted: what the machine of its role needs. */
+export interface AdmittedClient {
+  readonly hello: Hello;
+  /** Name of the key that the client proved. */
+  readonly keyName: string | undefined;
+  /** Whether the server requires a key. One that does not ignores a PROOF (SPEC section 10). */
+  readonly requiresKey: boolean;
+  /** Has read the handshake. It is paused, and keeps what follows. */
+  readonly decoder: Decoder;
+  /** Memory of the HELLO, in bytes. */
+  readonly helloBytes: number;
+}
+
+/** Memory of a text in HELLO beside its characters, in bytes, with its places in lists and sets. */
+const textOverheadBytes = 150;
+
+/**
+ * Server side of every connection: reads HELLO and PROOF, without I/O. The machine of the client's role
+ * continues with its decoder after `welcome`.
+ */
+export class ServerHandshake implements MessageHandler {
+  readonly #decoder = new Decoder(this);
+  readonly #keepalive: Keepalive;
   readonly #verifier: KeyVerifier | undefined;
   #proof: ServerProof | undefined;
   #hello: Hello | undefined;
+  #helloBytes = 0;
+  #isAdmitted = false;
+  #isPrefaceSent = false;
+  #isStopped = false;
+  #outgoing: Uint8Array[] = [];
 
-  /** @param verifier finds the client's key; `undefined` admits clients without a key */
-  constructor(verifier: KeyVerifier | undefined) {
+  /**
+   * @param verifier finds the client's key; `undefined` admits clients without a key
+   * @param timeoutMs limits the time for HELLO and PROOF
+   * @param now ms since 1970 of a clock that never jumps, as in all methods
+   */
+  constructor(verifier: KeyVerifier | undefined, timeoutMs: number, now: number) {
     this.#verifier = verifier;
+    this.#keepalive = new Keepalive(now, timeoutMs);
     if (verifier !== undefined) this.#proof = new ServerProof(verifier.exporter);
   }
 
@@ -44,72 +87,150 @@ export class ServerHandshake {
     return this.#hello;
   }
 
-  /** Name of the key that the client proved. */
-  get keyName(): string | undefined {
-    return this.#verifier?.keyName;
+  /** Whether HELLO and the required PROOF have arrived. Nothing more is read before `welcome`. */
+  get isAdmitted(): boolean {
+    return this.#isAdmitted;
   }
 
-  /** Whether HELLO has arrived and the required PROOF has not. */
-  get isAwaitingProof(): boolean {
-    return this.#hello !== undefined && this.#proof !== undefined;
-  }
-
-  /** Whether the server requires no key. It then ignores a PROOF (SPEC section 10). */
-  get isKeyless(): boolean {
-    return this.#verifier === undefined;
-  }
-
-  /** Bytes of the client's messages buffered until its PROOF can be verified. */
+  /** Bytes kept: of HELLO, of messages that the PROOF covers, and what has followed them. */
   get bufferedBytes(): number {
-    return this.#proof?.bufferedBytes ?? 0;
+    return this.#decoder.bufferedBytes + this.#helloBytes + (this.#proof?.bufferedBytes ?? 0);
   }
 
-  /** Records received bytes, because the PROOF covers them. */
-  onReceived(chunk: Uint8Array): void {
+  /**
+   * Processes bytes from the client.
+   *
+   * @returns HELLO, when these bytes have completed the handshake
+   * @throws {FramesError} `not-let-in`, or as the decoder; pass the error to `fail`
+   */
+  receive(chunk: Uint8Array, now: number): Hello | undefined {
+    if (this.#isStopped) return undefined;
+    this.#keepalive.onReceived(now);
+    const wasAdmitted = this.#isAdmitted;
     this.#proof?.onReceived(chunk);
+    this.#decoder.receive(chunk);
+    return this.#isAdmitted && !wasAdmitted ? this.#hello : undefined;
   }
 
   /**
-   * Handles HELLO. Returns whether the client is admitted now; `false` means that PROOF must come
-   * first.
+   * Checks the deadline of the handshake. Call it about once a second.
    *
-   * @throws {FramesError} `not-let-in` if HELLO names no key and the server requires one
+   * @throws {FramesError} `timeout`
    */
-  acceptHello(hello: Hello): boolean {
-    this.#hello = hello;
-    if (this.#verifier === undefined) return true;
-    if (hello.key === undefined) {
-      throw new FramesError(
-        "not-let-in",
-        "The server requires a key; run frames key there, then frames key save on the client",
-      );
-    }
-    return false;
+  tick(now: number): void {
+    if (this.#isStopped || this.#isAdmitted) return;
+    this.#keepalive.tick(now, "HELLO", this.#decoder.incompleteMessage);
   }
 
   /**
-   * Verifies the client's PROOF. Returns the server's own PROOF message, to be sent after the
-   * preface.
+   * Queues WELCOME, and lets the machine of the client's role continue with the decoder.
    *
-   * @throws {FramesError} `not-let-in` if the key is unknown or the proof is wrong
+   * @param store of the server
+   * @param fields the other fields of WELCOME
    */
-  answerProof(bytes: Uint8Array): Uint8Array {
-    const proof = this.#proof!.answer(
-      this.#verifier!.findKey(this.#hello!.key!),
-      bytes,
-      encodePreface(),
-    );
-    this.#proof = undefined;
-    return encodeProof(proof);
+  welcome(
+    store: Pick<FrameStore, "isDurable" | "receiptIntervalMs">,
+    fields: WelcomeFields,
+  ): AdmittedClient {
+    const hello = this.#hello!;
+    const { receiptIntervalMs } = store;
+    this.#sendPreface();
+    const welcome: Welcome = {
+      durable: hello.role === "send" && (hello.durable === true || store.isDurable),
+      features: ["offer", "replace", "moved-away", videoFeature],
+      ...(receiptIntervalMs === undefined ? {} : { receipts: receiptIntervalMs }),
+      ...fields,
+    };
+    this.#outgoing.push(encodeControl(MessageType.welcome, 0, welcome));
+    if (hello.features?.includes(videoFeature) === true) this.#decoder.acceptKeyFlag();
+    return {
+      hello,
+      keyName: this.#verifier?.keyName,
+      requiresKey: this.#verifier !== undefined,
+      decoder: this.#decoder,
+      helloBytes: this.#helloBytes,
+    };
   }
 
-  /** Releases the recorded bytes, and the names in HELLO, when the connection ends. */
+  /** Returns the messages to send now, and clears the queue. */
+  drain(): Uint8Array[] {
+    const outgoing = this.#outgoing;
+    this.#outgoing = [];
+    return outgoing;
+  }
+
+  /** Ends the connection: queues ERROR, unless the peer does not speak FRAMES/1. */
+  fail(error: FramesError): void {
+    this.close();
+    if (error.code === "foreign") return;
+    this.#sendPreface();
+    this.#outgoing.push(encodeControl(MessageType.error, 0, error.wireFields));
+  }
+
+  /** Releases the received bytes, and the names in HELLO, when the connection ends. */
   close(): void {
+    this.#isStopped = true;
+    this.#decoder.discard();
     this.#proof = undefined;
     if (this.#hello?.sources !== undefined) {
       const { sources, ...hello } = this.#hello;
       this.#hello = hello;
     }
+  }
+
+  #sendPreface(): void {
+    if (!this.#isPrefaceSent) this.#outgoing.push(encodePreface());
+    this.#isPrefaceSent = true;
+  }
+
+  #admit(): void {
+    this.#isAdmitted = true;
+    this.#decoder.pause();
+  }
+
+  /** Whether HELLO has arrived and the required PROOF has not. */
+  get #isAwaitingProof(): boolean {
+    return this.#hello !== undefined && !this.#isAdmitted;
+  }
+
+  #unexpected(type: number): FramesError {
+    return this.#isAwaitingProof ? new FramesError("not-let-in") : unexpectedMessage(type);
+  }
+
+  // Callbacks of the decoder.
+
+  onControl(message: ControlMessage): void {
+    if (message.type === MessageType.error) {
+      const { error, message: text } = message.body;
+      const says = `The sender says: ${truncateMessage(text)}`;
+      throw new FramesError(errorByNumber(error, "end"), says);
+    }
+    if (message.type !== MessageType.hello) throw this.#unexpected(message.type);
+    if (this.#hello !== undefined) throw unexpectedMessage(MessageType.hello);
+    const { sources, ...fields } = message.body;
+    // Only a client that receives selects sources.
+    this.#hello = fields.role === "receive" ? message.body : fields;
+    const { features = [], software = "", key } = fields;
+    const texts = [...(this.#hello.sources ?? []), ...features, software];
+    this.#helloBytes = texts.reduce((sum, text) => sum + text.length + textOverheadBytes, 0);
+    if (this.#verifier === undefined) return this.#admit();
+    if (key !== undefined) return;
+    const hint = "run frames key there, then frames key save on the client";
+    throw new FramesError("not-let-in", `The server requires a key; ${hint}`);
+  }
+
+  onProof(bytes: Uint8Array): void {
+    if (!this.#isAwaitingProof) throw unexpectedMessage(MessageType.proof);
+    const key = this.#verifier!.findKey(this.#hello!.key!);
+    const proof = this.#proof!.answer(key, bytes, encodePreface());
+    this.#proof = undefined;
+    this.#sendPreface();
+    this.#outgoing.push(encodeProof(proof));
+    this.#admit();
+  }
+
+  onFrame(): void {
+    throw this.#unexpected(MessageType.frame);
   }
 }
 

@@ -7,6 +7,10 @@ import type { KeyRing } from "../keys/key-file.ts";
 import type { ServeEvent, StoredEvent } from "./serve-event.ts";
 import type { FlushSnapshot, ReceiverLimits } from "../protocol/receive/receiver-events.ts";
 import type { JournalTail } from "./playback/journal-tail.ts";
+import type { Done } from "../wire/messages.ts";
+
+/** Counts for a client that sent no frames. */
+export const noCounts: Done = { frames: 0, stored: 0, present: 0, refused: 0, aborted: 0 };
 
 /** The server, as its connections see it. */
 export interface ServerContext {

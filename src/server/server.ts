@@ -5,15 +5,16 @@ import { WorkQueue } from "../common/work-queue.ts";
 import { CommitSignal } from "../store/journal/commit-signal.ts";
 import { SourceOwners } from "./source-owners.ts";
 import type { FrameStore } from "../frame.ts";
-import type { ServerConnection, ServerContext } from "./server-context.ts";
+import { noCounts, type ServerConnection, type ServerContext } from "./server-context.ts";
 import { BufferBudget } from "./buffer-budget.ts";
 import type { KeyRing } from "../keys/key-file.ts";
 import { formatAddress } from "../net/address.ts";
 import { monotonicNow } from "../common/clock.ts";
 import { localHost } from "../common/any-address.ts";
 import { listen, type Listener, type ListenerTls, type ListenAddress } from "../net/listen.ts";
-import { ArticleConnection } from "./article-connection.ts";
-import { IngestConnection } from "./ingest-connection.ts";
+import { AdmissionRole } from "./admission-role.ts";
+import { ArticleRole } from "./article-role.ts";
+import { PeerConnection } from "./peer-connection.ts";
 import type { ServeEvent, StoredEvent } from "./serve-event.ts";
 import type { ReceiverLimits } from "../protocol/receive/receiver-events.ts";
 import { sourceFolderPath } from "../store/name-rules.ts";
@@ -23,10 +24,6 @@ import type { ClosableStore, Server, ServerOptions } from "./server-options.ts";
 import { JournalTail } from "./playback/journal-tail.ts";
 import { RejectedPeers } from "../common/rejected-peers.ts";
 import type { HttpFrontend } from "./http-frontend.ts";
-import type { Done } from "../wire/messages.ts";
-
-/** Counts for a peer that was rejected before it sent frames. */
-const noCounts: Done = { frames: 0, stored: 0, present: 0, refused: 0, aborted: 0 };
 
 /**
  * With at least this many connections a flush is delayed, in milliseconds, so that it serves
@@ -91,8 +88,10 @@ export class FrameServer implements Server, ServerContext {
    */
   constructor(address: ListenAddress, openStore: () => ClosableStore, options: ServerOptions) {
     this.#options = options;
-    const accept = (...connection: [string, boolean, Uint8Array | undefined]) =>
-      new IngestConnection(this, ...connection);
+    const accept = (peer: string, isFull: boolean, exporter: Uint8Array | undefined) =>
+      new PeerConnection(this, peer, isFull, (connection) => {
+        return new AdmissionRole(this, connection, exporter);
+      });
     this.#listener = listen(address, accept, this.#tls());
     try {
       this.#articleListener = this.#listenForArticle();
@@ -114,7 +113,8 @@ export class FrameServer implements Server, ServerContext {
   #listenForArticle(): Listener | undefined {
     const { article } = this.#options;
     if (article === undefined) return undefined;
-    const accept = (peer: string, isFull: boolean) => new ArticleConnection(this, peer, isFull);
+    const accept = (peer: string, isFull: boolean) =>
+      new PeerConnection(this, peer, isFull, (connection) => new ArticleRole(this, connection));
     return listen(article, accept, undefined, articleConnectionShare);
   }
 

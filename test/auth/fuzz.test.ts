@@ -6,7 +6,7 @@ import { ClientProof } from "../../src/auth/key-proof.ts";
 import { Key } from "../../src/auth/key.ts";
 import { FramesError } from "../../src/errors.ts";
 import { OutgoingSource } from "../../src/protocol/send/outgoing-source.ts";
-import { Receiver } from "../../src/protocol/receive/receiver.ts";
+import { ServerEnd } from "../protocol/server-end.ts";
 import { Sender } from "../../src/protocol/send/sender.ts";
 import { outgoingBufferBytes } from "../../src/protocol/send/write-batch.ts";
 import { encodeProof } from "../../src/wire/encode.ts";
@@ -36,7 +36,7 @@ function newReceiver() {
     findKey: (id: string) => (id === key.id ? key : undefined),
     keyName: "cam",
   };
-  return { seen, receiver: new Receiver(new MemoryStore(), grants, 30_000, 0, events, gate) };
+  return { seen, receiver: new ServerEnd(new MemoryStore(), grants, 30_000, 0, events, gate) };
 }
 
 const into = new Uint8Array(outgoingBufferBytes);

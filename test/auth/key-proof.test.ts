@@ -8,8 +8,7 @@ import { ClientProof, ServerProof, Transcript } from "../../src/auth/key-proof.t
 import { Key } from "../../src/auth/key.ts";
 import { generateKey } from "../../src/keys/key-file.ts";
 import { FramesError } from "../../src/errors.ts";
-import type { ReceiverEvents } from "../../src/protocol/receive/receiver-events.ts";
-import { Receiver } from "../../src/protocol/receive/receiver.ts";
+import { ServerEnd, type ServerEndEvents } from "../protocol/server-end.ts";
 import { OutgoingSource } from "../../src/protocol/send/outgoing-source.ts";
 import { Sender } from "../../src/protocol/send/sender.ts";
 import { outgoingBufferBytes } from "../../src/protocol/send/write-batch.ts";
@@ -114,11 +113,11 @@ describe("key proofs", () => {
 /** A receiver that requires keys, and the client it talks to. */
 function server(
   keys: readonly Key[] = [key],
-  events: Partial<ReceiverEvents> = {},
+  events: Partial<ServerEndEvents> = {},
   channel = exporter,
 ) {
   let greeted = 0;
-  const receiver = new Receiver(
+  const receiver = new ServerEnd(
     new MemoryStore(),
     grants,
     30_000,

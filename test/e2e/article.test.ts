@@ -1,6 +1,6 @@
 // Independent Python implementations of the article's dialect, client and server, against ours.
 //
-// Covers: client/article/connection.ts, client/article/send.ts, server/article-connection.ts
+// Covers: client/article/connection.ts, client/article/send.ts, server/article-role.ts
 
 import { describe, expect, test } from "bun:test";
 import { randomBytes } from "node:crypto";

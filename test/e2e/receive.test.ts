@@ -3,7 +3,7 @@
 //
 // Covers: cli/receive.ts,
 //   client/receive-connection.ts, client/receive-session.ts, client/receive.ts, client/summary.ts,
-//   server/playback-connection.ts
+//   server/playback-role.ts
 
 import { Database } from "bun:sqlite";
 import { describe, expect, test } from "bun:test";

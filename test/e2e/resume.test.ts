@@ -1,8 +1,8 @@
 // Failures on the way, without loss: the executables, with killed servers, broken links, and
 // repeated commands.
 //
-// Covers: client/client-connection.ts, client/reconnect.ts, client/send-connection.ts,
-//   client/send-session.ts, client/send.ts, server/source-owners.ts, server/store-backpressure.ts
+// Covers: client/client-connection.ts, client/reconnect.ts,
+//   client/send-connection.ts, client/send-session.ts, client/send.ts, server/source-owners.ts
 
 import { describe, expect, test } from "bun:test";
 import {

@@ -5,7 +5,7 @@
 import { describe, expect, test } from "bun:test";
 import { FramesError } from "../../src/errors.ts";
 import type { Frame, FrameSource, Loss } from "../../src/frame.ts";
-import { Receiver } from "../../src/protocol/receive/receiver.ts";
+import { ServerEnd } from "./server-end.ts";
 import { Sender } from "../../src/protocol/send/sender.ts";
 import type { ReportedEvents } from "../../src/protocol/send/sender-options.ts";
 import { outgoingBufferBytes } from "../../src/protocol/send/write-batch.ts";
@@ -657,7 +657,7 @@ describe("LOST", () => {
   test("the receiver counts LOST ranges over all numbers, and records a repeated range once", async () => {
     const lost: number[] = [];
     const store = new MemoryStore();
-    const receiver = new Receiver(store, grants, 30_000, 0, {
+    const receiver = new ServerEnd(store, grants, 30_000, 0, {
       onHello: () => ({ fresh: true }),
       onLost: (_source, frames) => lost.push(frames),
     });
@@ -992,7 +992,7 @@ describe("silence", () => {
   });
 
   test("the receiver's error for a late HELLO says how long the deadline was", () => {
-    const receiver = new Receiver(new MemoryStore(), grants, 3000, 0, { onHello: () => ({}) });
+    const receiver = new ServerEnd(new MemoryStore(), grants, 3000, 0, { onHello: () => ({}) });
     expect(() => receiver.tick(3000)).toThrow("3 s");
   });
 });

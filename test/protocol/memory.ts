@@ -17,7 +17,6 @@ import type {
   SourceStore,
   OfferStatus,
 } from "../../src/frame.ts";
-import { Receiver } from "../../src/protocol/receive/receiver.ts";
 import type { ReceiverLimits } from "../../src/protocol/receive/receiver-events.ts";
 import { OutgoingSource } from "../../src/protocol/send/outgoing-source.ts";
 import type { SourceProgress, Undelivered } from "../../src/protocol/progress.ts";
@@ -31,6 +30,7 @@ import {
   type ReceiptMessage,
   type,
 } from "../wire/vectors.ts";
+import { ServerEnd } from "./server-end.ts";
 
 /** A frame in the memory store. */
 export interface StoredFrame {
@@ -454,7 +454,7 @@ export class Link {
   readonly started: number;
   readonly outlets: readonly OutgoingSource[];
   readonly sender: Sender;
-  readonly receiver: Receiver;
+  readonly receiver: ServerEnd;
   readonly store: MemoryStore;
   readonly undelivered: Undelivered[] = [];
   /** Frames that the sender knows to be stored at the server. */
@@ -493,7 +493,7 @@ export class Link {
     this.#tamper = options.tamper;
     const timeout = options.timeout ?? 30_000;
     const now = this.clock.now;
-    this.receiver = new Receiver(this.store, options.grants ?? grants, timeout, now, {
+    this.receiver = new ServerEnd(this.store, options.grants ?? grants, timeout, now, {
       onHello: (said) =>
         options.onHello?.(said) ?? { fresh: this.store.isStreamEmpty(said.stream) },
       ...(options.claim === undefined ? {} : { acquireSource: options.claim }),

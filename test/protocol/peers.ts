@@ -1,8 +1,7 @@
 /** Peers that build raw messages, so that a test can send anything, valid or not. */
 import { expect } from "bun:test";
 import { FramesError } from "../../src/errors.ts";
-import { Receiver } from "../../src/protocol/receive/receiver.ts";
-import type { ReceiverEvents, ReceiverLimits } from "../../src/protocol/receive/receiver-events.ts";
+import type { ReceiverLimits } from "../../src/protocol/receive/receiver-events.ts";
 import { encodeControl } from "../../src/wire/encode.ts";
 import {
   type Hello,
@@ -13,6 +12,7 @@ import {
 import { decodeAll } from "../wire/oracle.ts";
 import { type DecodedMessage, type JsonMessage, message, type } from "../wire/vectors.ts";
 import { grants, hello, Link, MemoryStore, type Said } from "./memory.ts";
+import { ServerEnd, type ServerEndEvents } from "./server-end.ts";
 
 /** Returns the default limits of a receiver with some fields replaced. */
 export function grant(
@@ -95,18 +95,18 @@ export class Peer {
 /** A raw client connected to a receiver. */
 export class Client extends Peer {
   readonly store: MemoryStore;
-  readonly receiver: Receiver;
+  readonly receiver: ServerEnd;
   now = 0;
 
   constructor(
     granted: ReceiverLimits = grants,
     store = new MemoryStore(),
-    events: Partial<ReceiverEvents> = {},
+    events: Partial<ServerEndEvents> = {},
     timeout = 30_000,
   ) {
     super();
     this.store = store;
-    this.receiver = new Receiver(store, granted, timeout, this.now, {
+    this.receiver = new ServerEnd(store, granted, timeout, this.now, {
       onHello: () => ({ fresh: true }),
       onError: () => {},
       ...events,

@@ -7,6 +7,7 @@ import type { FrameDescription } from "../../src/frame.ts";
 import { FramesError } from "../../src/errors.ts";
 import { Decoder, type MessageHandler } from "../../src/wire/decode.ts";
 import { Receiver } from "../../src/protocol/receive/receiver.ts";
+import { ServerEnd } from "../protocol/server-end.ts";
 import type { ReceiverLimits } from "../../src/protocol/receive/receiver-events.ts";
 import { Sender } from "../../src/protocol/send/sender.ts";
 import { ClientHandshake } from "../../src/protocol/handshake.ts";
@@ -508,7 +509,7 @@ export async function withstandsClient(
         : undefined,
   });
   let now = 0;
-  const receiver = new Receiver(store, granted, 30_000, now, { onHello: () => ({ fresh: true }) });
+  const receiver = new ServerEnd(store, granted, 30_000, now, { onHello: () => ({ fresh: true }) });
   const said: Uint8Array[] = [];
   const goOn = async (all: boolean) => {
     while (storing.length > 0 && (all || random.below(3) > 0)) {
@@ -687,11 +688,12 @@ export async function withstandsReceiver(
   let now = 0;
   let provider: PlaybackSender | undefined;
   const greeted: Hello = { ...hello, role: "receive", follow: random.below(2) === 0 };
-  const receiver = new Receiver(new MemoryStore(), granted, 30_000, now, {
+  const receiver = new ServerEnd(new MemoryStore(), granted, 30_000, now, {
     onHello: () => ({ fresh: false }),
-    onHandOver: (decoder) => {
+    onReceiver: ({ decoder }) => {
       const events = { onWritable: () => {} };
       provider = new PlaybackSender(greeted, decoder, supply, 30_000, false, now, events);
+      decoder.resume();
     },
   });
   receiver.receive(Buffer.concat([preface, encodeControl(MessageType.hello, 0, greeted)]), now);
@@ -746,7 +748,7 @@ export function withstandsProvider(
   });
   let now = 0;
   const greeting = new ClientHandshake({ ...hello, role: "receive" }, undefined);
-  const client = new Receiver(store, granted, 30_000, now, { onHello: () => ({}) }, greeting);
+  const client = new Receiver(store, granted, 30_000, now, {}, greeting);
   client.onConnected(now, undefined);
   const said: Uint8Array[] = [];
   const settle = () => {

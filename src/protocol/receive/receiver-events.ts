@@ -1,33 +1,17 @@
 /** Events and limits of a receiver: what it reports to its caller, and what it grants. */
 import type { ErrorName, FramesError } from "../../errors.ts";
 import type { FrameDescription, Outcome, RunSlice } from "../../frame.ts";
-import type { Decoder } from "../../wire/decode.ts";
-import type { Hello, Welcome } from "../../wire/messages.ts";
+import type { Welcome } from "../../wire/messages.ts";
 
 /** Errors caused by the sender itself, and not by the link or the server. */
 export const peerFaults: ReadonlySet<ErrorName> = new Set(["protocol", "damaged", "limit"]);
 
-/** Fields of WELCOME that the caller provides. */
-export type WelcomeFields = Pick<
-  Welcome,
-  "fresh" | "store" | "software" | "identity" | "resumed" | "sources" | "features"
->;
-
 /** Callbacks of a receiver. */
 export interface ReceiverEvents {
-  /**
-   * Called after HELLO, and after PROOF if a key is required. An error, thrown or rejected, ends the
-   * connection.
-   */
-  onHello(hello: Hello): WelcomeFields | Promise<WelcomeFields>;
   /** Runs costly work. Default: runs it at once. */
   readonly runSlice?: RunSlice;
   /** Returns whether further messages must wait for a slice of work. Default: never. */
   isTurnOver?(): boolean;
-  /**
-   * Called when a receiving client is admitted. The caller passes the decoder to a playback sender.
-   */
-  onHandOver?(decoder: Decoder): void;
   /**
    * Called for each SOURCE. While a returned promise is pending, nothing is read from the peer. An
    * error, thrown or rejected, ends the connection.

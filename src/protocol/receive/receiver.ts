@@ -25,41 +25,35 @@ import {
 } from "../../wire/messages.ts";
 import { Keepalive, toWireTime } from "../keepalive.ts";
 import { peerFaults, type FlushSnapshot } from "./receiver-events.ts";
-import type { ReceiverEvents, ReceiverLimits, WelcomeFields } from "./receiver-events.ts";
-import { ClientHandshake, encodePreface, type KeyVerifier, ServerHandshake } from "../handshake.ts";
+import type { ReceiverEvents, ReceiverLimits } from "./receiver-events.ts";
+import { type AdmittedClient, ClientHandshake } from "../handshake.ts";
 import { IncomingSources, lossesPerSlice, toSourceInfo } from "./incoming-sources.ts";
 import { Receipts } from "./receipts.ts";
 import { OutcomeCounts } from "./outcome-counts.ts";
 import { RateLimiter } from "../rate-limiter.ts";
 
-/**
- * `handed-over`: a receiving client was admitted, and a playback sender continues the connection.
- */
-type Phase = "handshake" | "open" | "ending" | "done" | "failed" | "handed-over";
-
-/** Memory of a text in HELLO beside its characters, in bytes, with its places in lists and sets. */
-const textOverheadBytes = 150;
+/** `handshake`: only at a client. */
+type Phase = "handshake" | "open" | "ending" | "done" | "failed";
 
 export class Receiver implements MessageHandler {
-  readonly #decoder = new Decoder(this);
-  readonly #store: FrameStore;
+  readonly #decoder: Decoder;
   readonly #grants: ReceiverLimits;
   readonly #events: ReceiverEvents;
   readonly #keepalive: Keepalive;
   readonly #sources: IncomingSources;
+  /** At a server the client's, at a client its own. */
+  readonly #hello: Hello;
   /** Exactly one of the two is set: the first at a server, the second at a client. */
-  readonly #serverHandshake: ServerHandshake | undefined;
-  readonly #clientHandshake: ClientHandshake | undefined;
+  readonly #admitted: AdmittedClient | undefined;
+  readonly #handshake: ClientHandshake | undefined;
   readonly #outcomes = new OutcomeCounts();
-  #helloBytes = 0;
   /** Work that must end before the next message is processed. */
   #waitCount = 0;
   #isWaitingForSource = false;
   readonly #rateLimiter: RateLimiter;
   #outgoing: Uint8Array[] = [];
-  #phase: Phase = "handshake";
+  #phase: Phase;
   #now: number;
-  #isPrefaceSent = false;
   #isStopped = false;
   #isShuttingDown = false;
   #isPeerAtFault = false;
@@ -73,8 +67,7 @@ export class Receiver implements MessageHandler {
   /**
    * @param timeoutMs a peer silent for this long counts as gone
    * @param now ms since 1970 of a clock that never jumps, as in all methods
-   * @param handshake finds the keys of clients, at a server that requires a key; at a client, its
-   * own handshake
+   * @param peer at a server the client, whose WELCOME is queued; at a client its own handshake
    */
   constructor(
     store: FrameStore,
@@ -82,20 +75,28 @@ export class Receiver implements MessageHandler {
     timeoutMs: number,
     now: number,
     events: ReceiverEvents,
-    handshake?: KeyVerifier | ClientHandshake,
+    peer: AdmittedClient | ClientHandshake,
   ) {
-    if (handshake instanceof ClientHandshake) this.#clientHandshake = handshake;
-    else this.#serverHandshake = new ServerHandshake(handshake);
-    this.#store = store;
+    if (peer instanceof ClientHandshake) this.#handshake = peer;
+    else this.#admitted = peer;
+    this.#hello = peer.hello;
+    this.#phase = this.#admitted === undefined ? "handshake" : "open";
+    this.#decoder = this.#admitted?.decoder ?? new Decoder(this);
+    this.#decoder.setHandler(this);
     this.#grants = grants;
     this.#events = events;
     this.#keepalive = new Keepalive(now, timeoutMs);
     this.#rateLimiter = new RateLimiter(now);
+    if (this.#admitted !== undefined) {
+      this.#keepalive.onHandshakeDone();
+      // HELLO was the client's first message.
+      this.#rateLimiter.count();
+    }
     this.#now = now;
     this.#receipts = new Receipts(now);
     this.#sources = new IncomingSources(store, grants.limits, this.#outcomes, {
       sourceInfo: (stream, source) =>
-        toSourceInfo(this.hello!, this.#serverHandshake?.keyName, stream, source),
+        toSourceInfo(this.#hello, this.#admitted?.keyName, stream, source),
       sendRefused: (id, sequence, error) =>
         this.#send(MessageType.refused, id, { sequence, ...error.wireFields }),
       onFrameEnded: (...frame) => events.onFrameEnded?.(...frame),
@@ -103,15 +104,6 @@ export class Receiver implements MessageHandler {
       onLateOutcome: () => events.onFlushNeeded?.(),
       onError: (error) => events.onError?.(error),
     });
-  }
-
-  get #handshake(): ServerHandshake | ClientHandshake {
-    return (this.#clientHandshake ?? this.#serverHandshake)!;
-  }
-
-  /** HELLO: at a server the peer's, `undefined` until it arrives; at a client its own. */
-  get hello(): Hello | undefined {
-    return this.#handshake.hello;
   }
 
   /** How the frames of this connection ended. */
@@ -159,9 +151,8 @@ export class Receiver implements MessageHandler {
    * and those of HELLO, which is kept.
    */
   get bufferedBytes(): number {
-    const handshakeBytes = this.#serverHandshake?.bufferedBytes ?? 0;
-    const frameBytes = this.#sources.bufferedBytes;
-    return this.#decoder.bufferedBytes + handshakeBytes + this.#helloBytes + frameBytes;
+    const helloBytes = this.#admitted?.helloBytes ?? 0;
+    return this.#decoder.bufferedBytes + helloBytes + this.#sources.bufferedBytes;
   }
 
   /** Whether a `shutDown` has completed: every frame begun before it has ended. */
@@ -180,6 +171,12 @@ export class Receiver implements MessageHandler {
     return this.isEnding || this.unreceipted > 0 || hasMore;
   }
 
+  /** Begins with what the decoder has kept after the handshake. Call it once, at a server. */
+  start(): void {
+    this.#decoder.resume();
+    this.#waitForTurn();
+  }
+
   /**
    * Processes bytes from the sender.
    *
@@ -189,7 +186,7 @@ export class Receiver implements MessageHandler {
     this.#now = now;
     this.#keepalive.onReceived(now);
     if (this.#isStopped) return;
-    this.#handshake.onReceived(chunk);
+    this.#handshake?.onReceived(chunk);
     this.#decoder.receive(chunk);
     this.#waitForTurn();
   }
@@ -222,7 +219,7 @@ export class Receiver implements MessageHandler {
 
   /** Waits for a slice if decoding was paused because the turn is over. */
   #waitForTurn(): void {
-    if (this.isPaused || this.#isStopped || this.#phase === "handed-over") return;
+    if (this.isPaused || this.#isStopped) return;
     if (this.#decoder.hasPausedBytes) this.#waitFor(Promise.resolve());
     else this.#decoder.resume();
   }
@@ -238,7 +235,7 @@ export class Receiver implements MessageHandler {
     if (this.#phase === "failed" || this.#phase === "done") return;
     // A paused peer cannot be heard, so its silence does not count.
     if (isUnread || this.isPaused) this.#keepalive.onReceived(now);
-    const awaited = this.#phase === "handshake" ? this.#handshake.awaited : "frames";
+    const awaited = this.#phase === "handshake" ? this.#handshake!.awaited : "frames";
     if (this.#keepalive.tick(now, awaited, this.#decoder.incompleteMessage)) this.ping(now);
     if (this.#rateLimiter.refill(now)) this.#resume();
   }
@@ -310,7 +307,6 @@ export class Receiver implements MessageHandler {
     this.stop();
     if (this.#phase === "done") return;
     if (error.code !== "foreign") {
-      this.#sendPreface();
       const frame = error.code === "damaged" ? this.#interruptedFrame : {};
       this.#send(MessageType.error, 0, { ...error.wireFields, ...frame });
     }
@@ -320,7 +316,6 @@ export class Receiver implements MessageHandler {
   /** Releases everything after the connection is closed: unfinished frames and buffers. */
   close(): void {
     this.#isStopped = true;
-    this.#serverHandshake?.close();
     this.#decoder.discard();
     this.#sources.close();
   }
@@ -333,10 +328,9 @@ export class Receiver implements MessageHandler {
    */
   onConnected(now: number, exporter: Uint8Array | undefined): void {
     this.#keepalive.restart(now);
-    this.#isPrefaceSent = true;
-    const sentMessages = this.#clientHandshake!.openingMessages();
-    this.#events.trace?.("->", `HELLO ${JSON.stringify(this.hello)}`);
-    const proof = this.#clientHandshake!.createProof(exporter, sentMessages);
+    const sentMessages = this.#handshake!.openingMessages();
+    this.#events.trace?.("->", `HELLO ${JSON.stringify(this.#hello)}`);
+    const proof = this.#handshake!.createProof(exporter, sentMessages);
     this.#outgoing.push(...sentMessages, ...(proof === undefined ? [] : [proof]));
   }
 
@@ -353,11 +347,6 @@ export class Receiver implements MessageHandler {
     this.#decoder.pause();
   }
 
-  #sendPreface(): void {
-    if (!this.#isPrefaceSent) this.#outgoing.push(encodePreface());
-    this.#isPrefaceSent = true;
-  }
-
   #send<T extends ControlType>(type: T, source: number, body: ControlBodies[T]): void {
     // ERROR is the last message, even if the store finishes frames later.
     if (this.#phase === "failed") return;
@@ -372,10 +361,9 @@ export class Receiver implements MessageHandler {
     this.#rateLimiter.count();
     if (this.#rateLimiter.isOverLimit) this.#decoder.pause();
     else if (this.#phase === "open") this.#checkTurn();
-    if (message.type === MessageType.hello) return this.#onHello(message.body);
     if (message.type === MessageType.error) {
       const code = errorByNumber(message.body.error, "end");
-      const peer = this.#clientHandshake === undefined ? "sender" : "server";
+      const peer = this.#handshake === undefined ? "sender" : "server";
       throw new FramesError(code, `The ${peer} says: ${truncateMessage(message.body.message)}`);
     }
     if (message.type === MessageType.welcome) return this.#onWelcome(message.body);
@@ -389,7 +377,7 @@ export class Receiver implements MessageHandler {
       case MessageType.lost:
         return this.#onLost(message.source, message.body);
       case MessageType.offer:
-        if (this.#clientHandshake !== undefined) throw unexpectedMessage(MessageType.offer);
+        if (this.#handshake !== undefined) throw unexpectedMessage(MessageType.offer);
         return this.#onOffer(message.source, message.body.frames);
       case MessageType.end:
         return this.#onEnd(message.body.frames);
@@ -403,10 +391,10 @@ export class Receiver implements MessageHandler {
       case MessageType.pong:
         return this.#events.onPong?.(message.body.time);
       case MessageType.gone:
-        if (this.#clientHandshake === undefined) throw unexpectedMessage(MessageType.gone);
+        if (this.#handshake === undefined) throw unexpectedMessage(MessageType.gone);
         return this.#events.onGone?.(this.#sources.sourceName(message.source), message.body);
       case MessageType.cursor:
-        if (this.#clientHandshake === undefined) throw unexpectedMessage(MessageType.cursor);
+        if (this.#handshake === undefined) throw unexpectedMessage(MessageType.cursor);
         return this.#events.onCursor?.(message.body.cursor, this.#outcomes.endedCount);
       default:
         throw unexpectedMessage(message.type);
@@ -414,7 +402,6 @@ export class Receiver implements MessageHandler {
   }
 
   #checkPhase(type: number): void {
-    if (this.#serverHandshake?.isAwaitingProof === true) throw new FramesError("not-let-in");
     const isLate = this.#phase === "ending" || this.#phase === "done";
     if (
       this.#phase === "open" ||
@@ -424,60 +411,21 @@ export class Receiver implements MessageHandler {
     throw unexpectedMessage(type);
   }
 
-  #onHello(hello: Hello): void {
-    const handshake = this.#serverHandshake;
-    if (this.#phase !== "handshake" || handshake === undefined || handshake.hello !== undefined) {
-      throw unexpectedMessage(MessageType.hello);
-    }
-    const { sources = [], features = [], software = "" } = hello;
-    const texts = [...sources, ...features, software];
-    this.#helloBytes = texts.reduce((sum, text) => sum + text.length + textOverheadBytes, 0);
-    if (handshake.acceptHello(hello)) this.#accept(hello);
-  }
-
-  #accept(hello: Hello): void {
-    const welcome = this.#events.onHello(hello);
-    this.#keepalive.onHandshakeDone();
-    if (!(welcome instanceof Promise)) return this.#welcome(hello, welcome);
-    let fields: WelcomeFields;
-    const known = welcome.then((result) => void (fields = result));
-    this.#waitFor(known, () => this.#welcome(hello, fields));
-  }
-
-  #welcome(hello: Hello, welcome: WelcomeFields): void {
-    const isSender = hello.role === "send";
-    this.#phase = isSender ? "open" : "handed-over";
-    this.#sendPreface();
-    const durable = isSender && (hello.durable === true || this.#store.isDurable);
-    const features = ["offer", "replace", "moved-away", videoFeature];
-    const { receiptIntervalMs } = this.#store;
-    const receiptField = receiptIntervalMs === undefined ? {} : { receipts: receiptIntervalMs };
-    this.#send(MessageType.welcome, 0, {
-      ...this.#grants,
-      durable,
-      features,
-      ...receiptField,
-      ...welcome,
-    });
-    if (hello.features?.includes(videoFeature) === true) this.#decoder.acceptKeyFlag();
-    if (!isSender) this.#events.onHandOver?.(this.#decoder);
-  }
-
   #onWelcome(welcome: Welcome): void {
-    if (this.#phase !== "handshake" || this.#clientHandshake === undefined)
+    if (this.#phase !== "handshake" || this.#handshake === undefined)
       throw unexpectedMessage(MessageType.welcome);
-    this.#clientHandshake.checkWelcome();
+    this.#handshake.checkWelcome();
     this.#phase = "open";
     this.#keepalive.onHandshakeDone();
     const isKnown = ({ features }: Hello | Welcome) => features?.includes(videoFeature) === true;
-    if (isKnown(this.hello!) && isKnown(welcome)) this.#decoder.acceptKeyFlag();
+    if (isKnown(this.#hello) && isKnown(welcome)) this.#decoder.acceptKeyFlag();
     this.#events.onWelcome?.(welcome);
   }
 
   #declareSource(id: number, declaration: SourceDeclaration): void {
     const previous = this.#sources.checkDeclaration(id);
     if (previous !== undefined) this.#events.releaseSource?.(previous.stream, previous.name);
-    const stream = declaration.stream ?? this.hello!.stream;
+    const stream = declaration.stream ?? this.#hello.stream;
     const acquired = this.#events.acquireSource?.(stream, declaration.name);
     const declare = () => {
       if (!this.#isStopped) return this.#sources.declare(id, stream, declaration);
@@ -534,20 +482,12 @@ export class Receiver implements MessageHandler {
   }
 
   onProof(bytes: Uint8Array): void {
-    if (this.#clientHandshake !== undefined) {
+    if (this.#handshake !== undefined) {
       if (this.#phase !== "handshake") throw unexpectedMessage(MessageType.proof);
-      return this.#clientHandshake.checkProof(bytes);
-    }
-    const handshake = this.#serverHandshake!;
-    if (handshake.isAwaitingProof) {
-      const answer = handshake.answerProof(bytes);
-      this.#sendPreface();
-      this.#outgoing.push(answer);
-      return this.#accept(handshake.hello!);
+      return this.#handshake.checkProof(bytes);
     }
     // A server without keys ignores a client's proof (SPEC section 10).
-    if (!handshake.isKeyless || this.#phase !== "open" || !this.#sources.isEmpty) {
-      throw unexpectedMessage(MessageType.proof);
-    }
+    const isIgnored = !this.#admitted!.requiresKey && this.#phase === "open";
+    if (!isIgnored || !this.#sources.isEmpty) throw unexpectedMessage(MessageType.proof);
   }
 }

@@ -10,6 +10,7 @@ import type { Frame } from "../../../src/frame.ts";
 import { ClientHandshake } from "../../../src/protocol/handshake.ts";
 import { PlaybackSender } from "../../../src/protocol/playback/playback-sender.ts";
 import { Receiver } from "../../../src/protocol/receive/receiver.ts";
+import { ServerEnd } from "../server-end.ts";
 import { SourceIds } from "../../../src/protocol/playback/source-ids.ts";
 import type {
   PlaybackSource,
@@ -104,12 +105,12 @@ class LostFrame extends MemoryFrame {
 }
 
 /**
- * A server that sends, as `IngestConnection` and `PlaybackConnection` do, and a client that
+ * A server that sends, as `AdmissionRole` and `PlaybackRole` do, and a client that
  * receives.
  */
 class Pair {
   readonly store = new MemoryStore();
-  readonly server: Receiver;
+  readonly server: ServerEnd;
   readonly client: Receiver;
   provider: PlaybackSender | undefined;
   readonly told: string[] = [];
@@ -122,9 +123,9 @@ class Pair {
   constructor(supply: Playback, fields: Partial<Hello> = {}, chunker: Chunker = whole) {
     this.#chunker = chunker;
     const wished: Hello = { ...hello, role: "receive", ...fields };
-    this.server = new Receiver(new MemoryStore(), grants, 30_000, this.now, {
+    this.server = new ServerEnd(new MemoryStore(), grants, 30_000, this.now, {
       onHello: () => ({ fresh: false, identity: "i" }),
-      onHandOver: (decoder) => {
+      onReceiver: ({ decoder }) => {
         const events = { onWritable: () => {} };
         this.provider = new PlaybackSender(
           wished,
@@ -135,10 +136,10 @@ class Pair {
           this.now,
           events,
         );
+        decoder.resume();
       },
     });
     const events = {
-      onHello: () => ({}),
       onGone: (source: string, { sequence }: { sequence: number }) =>
         this.told.push(`gone ${source} ${sequence}`),
       onLost: (

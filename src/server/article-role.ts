@@ -1,14 +1,16 @@
 /**
- * Server side of a client that sends in the article's dialect (SPEC appendix A). Connects an
- * `ArticleReceiver` to a socket.
+ * Role of a client that sends in the article's dialect (SPEC appendix A): joins an `ArticleReceiver`,
+ * the store and the connection.
  */
 import { asFramesError, FramesError } from "../errors.ts";
 import type { FrameDescription, Outcome } from "../frame.ts";
-import type { ServerConnection, ServerContext } from "./server-context.ts";
+import type { PeerConnection } from "./peer-connection.ts";
+import type { ConnectionRole } from "./connection-role.ts";
+import type { ServerContext } from "./server-context.ts";
 import { monotonicNow } from "../common/clock.ts";
-import type { Connection, ConnectionHandler } from "../net/connection.ts";
 import { ArticleReceiver } from "../protocol/article/article-receiver.ts";
 import type { FlushSnapshot } from "../protocol/receive/receiver-events.ts";
+import type { Done } from "../wire/messages.ts";
 
 /** Time for a client to send any data after another client claims its source, in milliseconds. */
 const aliveTimeoutMs = 5000;
@@ -22,19 +24,12 @@ const maxQueuedBytes = 1 << 20;
  */
 const maxLastBytes = 1024;
 
-/** A connected client of the article's dialect. */
-export class ArticleConnection implements ConnectionHandler, ServerConnection {
+export class ArticleRole implements ConnectionRole {
+  readonly peerName = "client";
   readonly #server: ServerContext;
-  readonly peer: string;
-  readonly since = new Date();
-  readonly key = undefined;
+  readonly #connection: PeerConnection;
   readonly #receiver: ArticleReceiver;
   readonly #session = crypto.randomUUID().replaceAll("-", "");
-  readonly #closed = Promise.withResolvers<void>();
-  readonly #isFull: boolean;
-  #connection: Connection | undefined;
-  #failure: FramesError | undefined;
-  #isReported = false;
   /** Whether the client has closed its sending side. */
   #hasInputEnded = false;
   /** Bytes that wait for a slice of work. Nothing is read from the client meanwhile. */
@@ -45,10 +40,9 @@ export class ArticleConnection implements ConnectionHandler, ServerConnection {
   #aliveCheck: Promise<boolean> | undefined;
   #resolveAliveCheck: (isAlive: boolean) => void = () => {};
 
-  constructor(server: ServerContext, peer: string, isFull: boolean) {
+  constructor(server: ServerContext, connection: PeerConnection) {
     this.#server = server;
-    this.peer = peer;
-    this.#isFull = isFull;
+    this.#connection = connection;
     const options = {
       session: this.#session,
       limits: server.grants.limits,
@@ -58,8 +52,8 @@ export class ArticleConnection implements ConnectionHandler, ServerConnection {
     this.#receiver = new ArticleReceiver(server.store, options, monotonicNow(), {
       onHeader: (stream, source) => this.#onHeader(stream, source),
       onFrameEnded: (frame, outcome) => this.#onFrameEnded(frame, outcome),
-      onFlushNeeded: () => this.#connection!.wake(),
-      onError: (error) => this.fail(asFramesError(error, "internal")),
+      onFlushNeeded: () => connection.socket.wake(),
+      onError: (error) => connection.fail(asFramesError(error, "internal")),
     });
   }
 
@@ -67,33 +61,31 @@ export class ArticleConnection implements ConnectionHandler, ServerConnection {
     return this.#receiver.headerFields === undefined ? undefined : this.#session;
   }
 
-  get isFinished(): boolean {
-    return this.#failure !== undefined || this.#receiver.isDone || this.#connection!.isClosed;
+  get hasHello(): boolean {
+    return this.#receiver.headerFields !== undefined;
   }
 
-  get closed(): Promise<void> {
-    return this.#closed.promise;
+  get stream(): string | undefined {
+    return this.#receiver.headerFields?.stream;
   }
 
-  get timeoutMs(): number {
-    return this.#server.timeoutMs;
+  get counts(): Done {
+    return { ...this.#receiver.counts };
+  }
+
+  get isDone(): boolean {
+    return this.#receiver.isDone;
   }
 
   get isPaused(): boolean {
     return this.#waitingBytes !== undefined;
   }
 
-  onOpen(connection: Connection): void {
-    this.#connection = connection;
-    this.#server.add(this);
-    if (this.#isFull) this.fail(new FramesError("full"));
-  }
-
   #onHeader(stream: string, source: string): void | Promise<void> {
-    this.#connection!.markIdentified();
+    this.#connection.socket.markIdentified();
     this.#server.emit({
       type: "session",
-      peer: this.peer,
+      peer: this.#connection.peer,
       session: this.#session,
       stream,
       software: `${source}, in the article's dialect`,
@@ -107,11 +99,11 @@ export class ArticleConnection implements ConnectionHandler, ServerConnection {
   #acquireSource(stream: string, source: string): void | Promise<void> {
     // Fails now if the disk cannot store frames, instead of refusing each picture.
     this.#server.store.isStreamEmpty(stream);
-    return this.#server.acquireSource(stream, source, this);
+    return this.#server.acquireSource(stream, source, this.#connection);
   }
 
   #onFrameEnded(frame: FrameDescription, outcome: Outcome): void {
-    const { peer } = this;
+    const { peer } = this.#connection;
     const headerFields = this.#receiver.headerFields!;
     if (outcome instanceof FramesError) {
       this.#server.emit({ type: "refused", peer, ...headerFields, frame, error: outcome });
@@ -120,8 +112,7 @@ export class ArticleConnection implements ConnectionHandler, ServerConnection {
     }
   }
 
-  onData(chunk: Uint8Array): void {
-    if (this.#failure !== undefined) return;
+  receive(chunk: Uint8Array): void {
     this.#chunkCount++;
     this.#resolveAliveCheck(true);
     if (this.#waitingBytes === undefined) this.#receive(chunk);
@@ -134,18 +125,19 @@ export class ArticleConnection implements ConnectionHandler, ServerConnection {
     const length = this.#receiver.receive(chunk, monotonicNow(), () => workQueue.isTurnOver);
     if (length < chunk.length) {
       this.#setWaitingBytes(new Uint8Array(chunk.subarray(length)));
-      void workQueue.run(this, () => this.#connection!.run(() => this.#receiveWaiting()));
+      const { socket } = this.#connection;
+      void workQueue.run(this.#connection, () => socket.run(() => this.#receiveWaiting()));
     }
   }
 
   #setWaitingBytes(bytes: Uint8Array | undefined): void {
     this.#waitingBytes = bytes;
-    this.#server.setBufferedBytes(this, bytes?.length ?? 0, true);
+    this.#server.setBufferedBytes(this.#connection, bytes?.length ?? 0, true);
   }
 
   #receiveWaiting(): void {
     const bytes = this.#waitingBytes;
-    if (bytes === undefined || this.#failure !== undefined) return;
+    if (bytes === undefined) return;
     this.#setWaitingBytes(undefined);
     this.#receive(bytes);
     if (this.#waitingBytes === undefined && this.#hasInputEnded) this.onEnd();
@@ -153,13 +145,13 @@ export class ArticleConnection implements ConnectionHandler, ServerConnection {
 
   /** Sends due answers, requests a flush if frames wait for it, and restarts the quiet timer. */
   transmit(): void {
-    if (this.#failure !== undefined) return;
+    const { socket } = this.#connection;
     const answers = this.#receiver.drainAnswers();
-    if (answers !== undefined) this.#connection!.send(answers);
-    if (this.#connection!.queuedBytes > maxQueuedBytes) {
-      return this.fail(new FramesError("limit", "The client does not read the server's answers"));
+    if (answers !== undefined) socket.send(answers);
+    if (socket.queuedBytes > maxQueuedBytes) {
+      throw new FramesError("limit", "The client does not read the server's answers");
     }
-    if (this.#receiver.needsFlush) this.#server.flushLater(this);
+    if (this.#receiver.needsFlush) this.#server.flushLater(this.#connection);
     if (this.#receiver.isDone) this.#complete();
     this.#startQuietTimer();
   }
@@ -174,7 +166,7 @@ export class ArticleConnection implements ConnectionHandler, ServerConnection {
         // Data that arrived while this process was busy is read first.
         setImmediate(() => {
           if (chunkCount !== this.#chunkCount) return;
-          this.#connection!.run(() => this.#receiver.onQuiet(monotonicNow()));
+          this.#connection.socket.run(() => this.#receiver.onQuiet(monotonicNow()));
         });
       },
       Math.max(1, Math.ceil(quietAt - monotonicNow())),
@@ -190,24 +182,24 @@ export class ArticleConnection implements ConnectionHandler, ServerConnection {
   }
 
   ack(flushed: FlushSnapshot): void {
+    const { socket, hasFailed } = this.#connection;
     this.#receiver.ack(flushed);
-    this.transmit();
+    if (socket.isClosed && !hasFailed && this.isDone) this.#complete();
+    socket.wake();
     // After its FIN the client cannot send `over` any more.
-    if (this.#hasInputEnded) this.#connection!.finish();
+    if (this.#hasInputEnded) socket.finish();
   }
 
   /** Reports the delivery once all pictures are stored. */
   #complete(): void {
-    if (this.#isReported) return;
-    this.#isReported = true;
     this.#releaseSource();
-    this.#connection!.finish();
-    this.#server.emit({
+    this.#connection.socket.finish();
+    this.#connection.reportDone({
       type: "delivered",
-      peer: this.peer,
+      peer: this.#connection.peer,
       session: this.#session,
       stream: this.#receiver.headerFields!.stream,
-      counts: { ...this.#receiver.counts },
+      counts: this.counts,
       found: 0,
     });
   }
@@ -216,11 +208,11 @@ export class ArticleConnection implements ConnectionHandler, ServerConnection {
   #releaseSource(): void {
     const { headerFields } = this.#receiver;
     if (headerFields === undefined) return;
-    this.#server.releaseSource(headerFields.stream, headerFields.source, this);
+    this.#server.releaseSource(headerFields.stream, headerFields.source, this.#connection);
   }
 
   tick(now: number): void {
-    if (this.#failure === undefined) this.#receiver.tick(now);
+    this.#receiver.tick(now);
   }
 
   onEnd(): void {
@@ -228,12 +220,11 @@ export class ArticleConnection implements ConnectionHandler, ServerConnection {
     if (this.#waitingBytes !== undefined) return;
     // The FIN ends the text that the client sent last.
     this.#receiver.onEnd(monotonicNow());
-    void this.#server.flushAndAck(this);
+    void this.#server.flushAndAck(this.#connection);
   }
 
   /** The dialect has no ping. A client counts as alive if it sends data or waits for our answer. */
   isAlive(): Promise<boolean> {
-    if (this.isFinished) return Promise.resolve(false);
     if (this.#receiver.isClientWaiting) return Promise.resolve(true);
     return (this.#aliveCheck ??= this.#waitForData());
   }
@@ -248,65 +239,38 @@ export class ArticleConnection implements ConnectionHandler, ServerConnection {
     return isAlive;
   }
 
-  fail(error: FramesError): void {
-    if (this.#failure !== undefined) return;
-    this.#failure = error;
+  stop(): void {
     this.#setWaitingBytes(undefined);
     this.#receiver.stop();
     this.#releaseSource();
     this.#resolveAliveCheck(false);
-    void this.#finishWithError(error);
   }
 
   /**
    * Stores the complete pictures, then closes. The dialect has no error message, so the client only
    * sees the end of the connection.
    */
-  async #finishWithError(error: FramesError): Promise<void> {
-    await this.#server.flushAndAck(this);
-    this.#connection!.finish();
-    this.#report(error);
-  }
-
-  #report(error: FramesError): void {
-    if (this.#isReported) return;
-    this.#isReported = true;
-    this.#server.emit({
-      type: "failed",
-      peer: this.peer,
-      session: this.session,
-      stream: this.#receiver.headerFields?.stream,
-      counts: { ...this.#receiver.counts },
-      error,
-    });
-  }
-
-  onClose(error: FramesError | undefined): void {
-    clearTimeout(this.#quietTimer);
-    this.#resolveAliveCheck(false);
-    try {
-      if ((this.#waitingBytes?.length ?? Infinity) <= maxLastBytes) this.#receiveWaiting();
-    } catch (thrown) {
-      this.fail(asFramesError(thrown, "internal"));
-    }
-    void this.#flushAndRemove(error);
+  async sendError(): Promise<void> {
+    await this.#server.flushAndAck(this.#connection);
+    this.#connection.socket.finish();
   }
 
   /**
    * Flushes first if the client sent `over`, because it may close before it has read the last
    * answers.
    */
-  async #flushAndRemove(error: FramesError | undefined): Promise<void> {
-    if (this.#failure === undefined && this.#receiver.isOver) await this.#server.flushAndAck(this);
+  async onClose(): Promise<void> {
+    clearTimeout(this.#quietTimer);
+    this.#resolveAliveCheck(false);
+    try {
+      if ((this.#waitingBytes?.length ?? Infinity) <= maxLastBytes) this.#receiveWaiting();
+    } catch (error) {
+      this.#connection.fail(asFramesError(error, "internal"));
+    }
+    if (!this.#connection.hasFailed && this.#receiver.isOver) {
+      await this.#server.flushAndAck(this.#connection);
+    }
     this.#receiver.stop();
     this.#releaseSource();
-    this.#server.remove(this);
-    const reason = this.#failure ?? error;
-    if (this.#receiver.headerFields !== undefined || reason !== undefined) {
-      this.#report(
-        reason ?? new FramesError("network", "The client closed the connection before it was done"),
-      );
-    }
-    this.#closed.resolve();
   }
 }

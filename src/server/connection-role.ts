@@ -1,0 +1,48 @@
+/** What a connected client does, as its `PeerConnection` sees it. */
+import type { FramesError } from "../errors.ts";
+import type { FlushSnapshot } from "../protocol/receive/receiver-events.ts";
+import type { Done } from "../wire/messages.ts";
+
+/** One role of a client: being admitted, sending, receiving, or sending in the article's dialect. */
+export interface ConnectionRole {
+  /** Noun for messages. */
+  readonly peerName: "sender" | "receiver" | "client";
+  /** Whether HELLO came. A client without is not reported when it closes the connection. */
+  readonly hasHello: boolean;
+  /** Stream and session of the client, once it is identified. */
+  readonly stream: string | undefined;
+  readonly session?: string | undefined;
+  /** Frames that ended, for reports. */
+  readonly counts: Done;
+  /** Whether the conversation is complete. */
+  readonly isDone: boolean;
+  /** Whether nothing is read from the client for now. */
+  readonly isPaused: boolean;
+  /** Processes bytes from the client. Not called after `stop`. */
+  receive(chunk: Uint8Array, now: number): void;
+  /** Sends what is ready. Not called after `stop`. */
+  transmit(): void;
+  /** Checks timeouts. */
+  tick(now: number): void;
+  /** The client closed its sending side. */
+  onEnd(): void;
+  /** The conversation fails: processes nothing more, and releases what others may use. */
+  stop(error: FramesError): void;
+  /** Tells the client why, and finishes the connection. Called after `stop`. */
+  sendError(error: FramesError): void | Promise<void>;
+  /** The socket is closed: releases everything. */
+  onClose(): void | Promise<void>;
+  /** Returns the error to report, with what only the operator may know. Default: `error`. */
+  errorForLog?(error: FramesError): FramesError;
+
+  // Roles whose frames are stored:
+
+  /** Whether to flush now: no more data came in this turn, or the receipt is due. */
+  isFlushDue?(): boolean;
+  /** Frames and answers that a flush starting now will cover. */
+  readonly flushable?: FlushSnapshot;
+  /** Acknowledges after a flush. */
+  ack?(flushed: FlushSnapshot): void;
+  /** Checks whether the client still answers. Default: it does. */
+  isAlive?(): Promise<boolean>;
+}

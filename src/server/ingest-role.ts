@@ -1,0 +1,261 @@
+/** Role of a client that sends frames: joins a `Receiver`, the store and the connection. */
+import { asFramesError, FramesError } from "../errors.ts";
+import type { FrameDescription, Outcome } from "../frame.ts";
+import { monotonicNow } from "../common/clock.ts";
+import type { AdmittedClient } from "../protocol/handshake.ts";
+import { Receiver } from "../protocol/receive/receiver.ts";
+import type { FlushSnapshot } from "../protocol/receive/receiver-events.ts";
+import type { Done } from "../wire/messages.ts";
+import type { PeerConnection } from "./peer-connection.ts";
+import type { ConnectionRole } from "./connection-role.ts";
+import type { ServerContext } from "./server-context.ts";
+
+/** Time for a sender to answer a PING after another sender claims its source, in milliseconds. */
+const pingTimeoutMs = 5000;
+
+/**
+ * A sender that keeps sending data for this long without a PONG counts as alive, in milliseconds.
+ */
+const maxAliveCheckMs = 60_000;
+
+/**
+ * Limit of bytes that the sender has not read. Above it, the server stops reading from the sender.
+ */
+const maxQueuedBytes = 1 << 20;
+
+export class IngestRole implements ConnectionRole {
+  readonly peerName = "sender";
+  readonly hasHello = true;
+  readonly stream: string;
+  readonly session: string;
+  readonly #server: ServerContext;
+  readonly #connection: PeerConnection;
+  readonly #receiver: Receiver;
+  /** Whether the store has no room, or is syncing. */
+  #isStoreBlocked = false;
+  /** Whether data came since the last turn of the event loop. */
+  #hasNewData = false;
+  /** Whether the sender has closed its sending side. */
+  #hasInputEnded = false;
+  /** The PING of a pending alive check. `#lastDataAt` is when the sender last sent data. */
+  #pendingPing: { time: string; resolve: (isAlive: boolean) => void } | undefined;
+  #aliveCheck: Promise<boolean> | undefined;
+  /** Frames refused because they were stored before and moved away since. */
+  #movedAwayCount = 0;
+  #lastDataAt = 0;
+
+  constructor(server: ServerContext, connection: PeerConnection, client: AdmittedClient) {
+    this.#server = server;
+    this.#connection = connection;
+    this.stream = client.hello.stream;
+    this.session = client.hello.session;
+    const { store, grants, timeoutMs } = server;
+    const { peer } = connection;
+    const events = {
+      runSlice: connection.runSlice,
+      isTurnOver: () => server.workQueue.isTurnOver,
+      acquireSource: (stream: string, source: string) => {
+        connection.checkStream(stream);
+        return server.acquireSource(stream, source, connection);
+      },
+      releaseSource: (stream: string, source: string) =>
+        server.releaseSource(stream, source, connection),
+      onPong: (time: string) => {
+        if (time === this.#pendingPing?.time) this.#pendingPing.resolve(true);
+      },
+      onFrameEnded: (source: string, frame: FrameDescription, outcome: Outcome) =>
+        this.#onFrameEnded(source, frame, outcome),
+      onLost: (source: string, frames: number, error: FramesError) =>
+        server.emit({ type: "lost", peer, stream: this.stream, source, frames, error }),
+      onFlushNeeded: () => {
+        // The receiver may have processed buffered data meanwhile.
+        this.#updateBufferedBytes();
+        connection.socket.wake();
+        server.flushLater(connection);
+      },
+      onError: (error: unknown) => connection.fail(asFramesError(error, "internal")),
+    };
+    this.#receiver = new Receiver(store, grants, timeoutMs, monotonicNow(), events, client);
+  }
+
+  /** Begins with what the client has sent after its handshake. */
+  start(): void {
+    this.#receiver.start();
+    this.#onReceived();
+  }
+
+  get isDone(): boolean {
+    return this.#receiver.isDone;
+  }
+
+  get isPaused(): boolean {
+    const isQueueFull = this.#connection.socket.queuedBytes > maxQueuedBytes;
+    return isQueueFull || this.#isBlocked;
+  }
+
+  /** Whether the receiver or the store accepts no more for now. */
+  get #isBlocked(): boolean {
+    return this.#receiver.isPaused || this.#checkStore();
+  }
+
+  /** Returns whether the store has no room. The connection wakes when it has. */
+  #checkStore(): boolean {
+    if (this.#isStoreBlocked) return true;
+    const ready = this.#server.store.whenReady?.();
+    if (ready === undefined) return false;
+    this.#isStoreBlocked = true;
+    void ready.then(() => {
+      this.#isStoreBlocked = false;
+      this.#connection.socket.wake();
+      if (this.#hasInputEnded) this.#server.flushLater(this.#connection);
+    });
+    return true;
+  }
+
+  #onFrameEnded(source: string, frame: FrameDescription, outcome: Outcome): void {
+    const { stream } = this;
+    const { peer } = this.#connection;
+    if (outcome instanceof FramesError && outcome.code === "moved-away") this.#movedAwayCount++;
+    else if (outcome instanceof FramesError) {
+      this.#server.emit({
+        type: "refused",
+        peer,
+        stream,
+        source,
+        frame,
+        error: outcome,
+      });
+    } else if (outcome === "stored") {
+      this.#server.emitStored(() => ({ peer, stream, source, frame }));
+    }
+  }
+
+  receive(chunk: Uint8Array, now: number): void {
+    this.#hasNewData = true;
+    if (this.#pendingPing !== undefined) this.#lastDataAt = now;
+    this.#receiver.receive(chunk, now);
+    this.#onReceived();
+  }
+
+  #onReceived(): void {
+    this.#updateBufferedBytes();
+    if (this.#receiver.needsFlush) this.#server.flushLater(this.#connection);
+  }
+
+  #updateBufferedBytes(): void {
+    const { bufferedBytes, isQueued } = this.#receiver;
+    this.#server.setBufferedBytes(this.#connection, bufferedBytes, isQueued);
+  }
+
+  /** Whether to flush now: the input was idle in this turn, or the receipt is due. */
+  isFlushDue(): boolean {
+    const isInputIdle = !this.#hasNewData;
+    this.#hasNewData = false;
+    return isInputIdle || this.#receiver.isReceiptDue;
+  }
+
+  /** Frames and answers that a flush starting now will cover. */
+  get flushable(): FlushSnapshot {
+    return this.#receiver.flushSnapshot;
+  }
+
+  ack(flushed: FlushSnapshot): void {
+    const { socket, hasFailed, peer } = this.#connection;
+    if (socket.isClosed) return;
+    this.#receiver.ack(monotonicNow(), flushed);
+    this.transmit();
+    if (hasFailed) return;
+    const { isDone, isEnding } = this.#receiver;
+    // After its FIN a sender cannot send END any more. If END came, DONE may still wait for the
+    // store.
+    if (this.#hasInputEnded && !this.#isBlocked && !isDone && !isEnding) socket.finish();
+    if (!isDone) return;
+    this.#releaseSources();
+    // The sender closes after reading DONE, which takes time on a slow link.
+    socket.finish(this.#server.timeoutMs);
+    const { stream, session, counts } = this;
+    const found = this.#receiver.foundCount + this.#movedAwayCount;
+    this.#connection.reportDone({ type: "delivered", peer, stream, session, counts, found });
+  }
+
+  /** Frames that ended. Frames moved away from the store count as found, and not as refused. */
+  get counts(): Done {
+    const { counts } = this.#receiver;
+    return { ...counts, refused: counts.refused - this.#movedAwayCount };
+  }
+
+  /** Releases the client's sources for other senders. */
+  #releaseSources(): void {
+    for (const { stream, name } of this.#receiver.sources) {
+      this.#server.releaseSource(stream, name, this.#connection);
+    }
+  }
+
+  transmit(): void {
+    const { socket } = this.#connection;
+    for (const bytes of this.#receiver.drain(monotonicNow())) socket.send(bytes);
+  }
+
+  /**
+   * Checks whether the sender answers a PING. Older data from its system's send buffer is no
+   * answer, but the PONG may follow it.
+   */
+  isAlive(): Promise<boolean> {
+    return (this.#aliveCheck ??= this.#checkAlive());
+  }
+
+  async #checkAlive(): Promise<boolean> {
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    const pingedAt = monotonicNow();
+    this.#lastDataAt = pingedAt;
+    this.#pendingPing = { time: this.#receiver.ping(pingedAt), resolve: resolve };
+    this.transmit();
+    const isSilent = () => monotonicNow() - this.#lastDataAt >= pingTimeoutMs;
+    const timer = setInterval(() => {
+      if (this.#isBlocked) {
+        // The sender is not read while blocked, so its silence is no evidence. It counts as alive
+        // after the timeout, because two senders may wait for each other's source.
+        this.#lastDataAt = monotonicNow();
+        if (this.#lastDataAt - pingedAt >= pingTimeoutMs) resolve(true);
+        return;
+      }
+      // Data that arrived while this process was busy is read first.
+      if (isSilent()) setImmediate(() => isSilent() && resolve(false));
+      else if (monotonicNow() - pingedAt >= maxAliveCheckMs) resolve(true);
+    }, 100);
+    const isAlive = await promise;
+    clearInterval(timer);
+    this.#pendingPing = this.#aliveCheck = undefined;
+    return isAlive;
+  }
+
+  tick(now: number): void {
+    this.#receiver.tick(now, this.#checkStore());
+  }
+
+  onEnd(): void {
+    // A sender may close its sending side after END and still wait for DONE.
+    this.#hasInputEnded = true;
+    void this.#server.flushAndAck(this.#connection);
+  }
+
+  stop(error: FramesError): void {
+    this.#receiver.stop(error);
+    this.#releaseSources();
+    this.#pendingPing?.resolve(false);
+  }
+
+  /** Acknowledges the frames that ended before the error, so that the sender need not resend them. */
+  async sendError(error: FramesError): Promise<void> {
+    await this.#server.flushAndAck(this.#connection);
+    this.#receiver.fail(error);
+    this.transmit();
+    this.#connection.socket.finish();
+  }
+
+  onClose(): void {
+    this.#receiver.close();
+    this.#pendingPing?.resolve(false);
+    this.#releaseSources();
+  }
+}
