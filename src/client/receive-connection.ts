@@ -1,13 +1,18 @@
 /** One connection of a receiving client: joins a `Receiver`, a `ReceiveTarget` and a socket. */
 import { ClientConnection, type ClientConnectionOptions } from "./client-connection.ts";
 import { asFramesError, FramesError } from "../errors.ts";
+import { CommitLoop, type CommitMember } from "../common/commit-loop.ts";
 import type { ReceiveTarget } from "../frame.ts";
 import type { Address } from "../net/address.ts";
 import { monotonicNow } from "../common/clock.ts";
 import type { Connection } from "../net/connection.ts";
 import { ClientHandshake } from "../protocol/handshake.ts";
 import { Receiver } from "../protocol/receive/receiver.ts";
-import type { ReceiverEvents, ReceiverLimits } from "../protocol/receive/receiver-events.ts";
+import type {
+  FlushSnapshot,
+  ReceiverEvents,
+  ReceiverLimits,
+} from "../protocol/receive/receiver-events.ts";
 import type { Done, Hello, Welcome } from "../wire/messages.ts";
 
 export interface ReceiveConnectionOptions extends ClientConnectionOptions {
@@ -40,7 +45,10 @@ interface PendingCursor {
   readonly endedFrames: number;
 }
 
-export class ReceiveConnection extends ClientConnection<ReceiveConnectionResult> {
+export class ReceiveConnection
+  extends ClientConnection<ReceiveConnectionResult>
+  implements CommitMember<FlushSnapshot>
+{
   protected readonly verb = "received";
   readonly #target: ReceiveTarget;
   readonly #events: ReceiveConnectionEvents;
@@ -50,8 +58,7 @@ export class ReceiveConnection extends ClientConnection<ReceiveConnectionResult>
   #isWelcomed = false;
   /** Whether data arrived since the last turn of the event loop. */
   #hasNewData = false;
-  #isFlushing = false;
-  #needsFlush = false;
+  readonly #commits = new CommitLoop<FlushSnapshot, ReceiveConnection>(() => this.#flush());
 
   constructor(
     address: Address,
@@ -88,7 +95,7 @@ export class ReceiveConnection extends ClientConnection<ReceiveConnectionResult>
           this.#pendingCursors.push({ save: target.onCursor(cursor), endedFrames }),
         onFlushNeeded: () => {
           this.wake();
-          this.#scheduleFlush();
+          this.#commits.add(this);
         },
         onError: (error) => {
           // Other errors come from the caller's callback: pass them on, and do not tell the server.
@@ -132,7 +139,7 @@ export class ReceiveConnection extends ClientConnection<ReceiveConnectionResult>
     );
     if (!isFirst || this.isEnded) return;
     this.#receiver.shutDown();
-    this.#scheduleFlush();
+    this.#commits.add(this);
   }
 
   protected onConnected(now: number, exporter: Uint8Array | undefined): void {
@@ -148,51 +155,49 @@ export class ReceiveConnection extends ClientConnection<ReceiveConnectionResult>
     const receiver = this.#receiver;
     receiver.receive(chunk, now);
     if (receiver.needsFlush || receiver.isShutDown || this.#pendingCursors.length > 0)
-      this.#scheduleFlush();
+      this.#commits.add(this);
   }
 
-  /** Flushes when a turn of the event loop brings no more data, or when a receipt is due. */
-  #scheduleFlush(): void {
-    this.#needsFlush = true;
-    if (this.#isFlushing) return;
-    this.#isFlushing = true;
-    setImmediate(() => void this.#flushWhenDue());
+  /** Whether to flush now: no more data came in this turn, or a receipt or the end is due. */
+  isFlushDue(): boolean {
+    const isInputIdle = !this.#hasNewData;
+    this.#hasNewData = false;
+    return isInputIdle || this.#receiver.isReceiptDue || this.#receiver.isShutDown;
   }
 
-  async #flushWhenDue(): Promise<void> {
+  get flushable(): FlushSnapshot {
+    return this.#receiver.flushSnapshot;
+  }
+
+  /** Flushes the target, with the last cursor that the flush covers. */
+  async #flush(): Promise<boolean> {
+    const { frames } = this.flushable;
+    let cursor: PendingCursor | undefined;
+    while ((this.#pendingCursors[0]?.endedFrames ?? Infinity) <= frames)
+      cursor = this.#pendingCursors.shift();
     try {
-      while (this.#needsFlush && !this.isEnded) {
-        const isIdle = !this.#hasNewData;
-        this.#hasNewData = false;
-        if (isIdle || this.#receiver.isReceiptDue || this.#receiver.isShutDown) {
-          this.#needsFlush = false;
-          await this.#flushNow();
-        }
-        if (this.#needsFlush) await new Promise((resolve) => setImmediate(resolve));
-      }
+      if (this.isEnded) return false;
+      cursor?.save();
+      await this.#target.flush();
     } catch (error) {
       this.fail(asFramesError(error, "store"));
-    } finally {
-      this.#isFlushing = false;
+      return false;
     }
+    if (cursor !== undefined) this.#events.onCursorSaved(cursor.endedFrames);
+    return true;
   }
 
-  async #flushNow(): Promise<void> {
-    const receiver = this.#receiver;
-    const { flushSnapshot: flushable } = receiver;
-    let cursor: PendingCursor | undefined;
-    while ((this.#pendingCursors[0]?.endedFrames ?? Infinity) <= flushable.frames)
-      cursor = this.#pendingCursors.shift();
-    cursor?.save();
-    await this.#target.flush();
-    if (cursor !== undefined) this.#events.onCursorSaved(cursor.endedFrames);
-    if (this.isEnded || this.connection!.isClosed) return;
-    receiver.ack(monotonicNow(), flushable);
-    const hasLeft = receiver.isShutDown && receiver.unreceipted === 0;
-    if (!receiver.isDone && !hasLeft) return this.wake();
-    // The last messages are sent before the FIN.
-    this.send(this.connection!);
-    this.completeWhenClosed({ counts: { ...receiver.counts }, isComplete: receiver.isDone });
+  ack(flushed: FlushSnapshot): void {
+    this.connection!.run(() => {
+      if (this.isEnded) return;
+      const receiver = this.#receiver;
+      receiver.ack(monotonicNow(), flushed);
+      const hasLeft = receiver.isShutDown && receiver.unreceipted === 0;
+      if (!receiver.isDone && !hasLeft) return;
+      // The last messages are sent before the FIN.
+      this.send(this.connection!);
+      this.completeWhenClosed({ counts: { ...receiver.counts }, isComplete: receiver.isDone });
+    });
   }
 
   protected onTick(now: number): void {

@@ -151,7 +151,7 @@ export class ArticleRole implements ConnectionRole {
     if (socket.queuedBytes > maxQueuedBytes) {
       throw new FramesError("limit", "The client does not read the server's answers");
     }
-    if (this.#receiver.needsFlush) this.#server.flushLater(this.#connection);
+    if (this.#receiver.needsFlush) this.#server.commits.add(this.#connection);
     if (this.#receiver.isDone) this.#complete();
     this.#startQuietTimer();
   }
@@ -220,7 +220,7 @@ export class ArticleRole implements ConnectionRole {
     if (this.#waitingBytes !== undefined) return;
     // The FIN ends the text that the client sent last.
     this.#receiver.onEnd(monotonicNow());
-    void this.#server.flushAndAck(this.#connection);
+    void this.#server.commits.commit([this.#connection]);
   }
 
   /** The dialect has no ping. A client counts as alive if it sends data or waits for our answer. */
@@ -251,7 +251,7 @@ export class ArticleRole implements ConnectionRole {
    * sees the end of the connection.
    */
   async sendError(): Promise<void> {
-    await this.#server.flushAndAck(this.#connection);
+    await this.#server.commits.commit([this.#connection]);
     this.#connection.socket.finish();
   }
 
@@ -268,7 +268,7 @@ export class ArticleRole implements ConnectionRole {
       this.#connection.fail(asFramesError(error, "internal"));
     }
     if (!this.#connection.hasFailed && this.#receiver.isOver) {
-      await this.#server.flushAndAck(this.#connection);
+      await this.#server.commits.commit([this.#connection]);
     }
     this.#receiver.stop();
     this.#releaseSource();

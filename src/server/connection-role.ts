@@ -1,10 +1,11 @@
 /** What a connected client does, as its `PeerConnection` sees it. */
+import type { CommitMember } from "../common/commit-loop.ts";
 import type { FramesError } from "../errors.ts";
 import type { FlushSnapshot } from "../protocol/receive/receiver-events.ts";
 import type { Done } from "../wire/messages.ts";
 
 /** One role of a client: being admitted, sending, receiving, or sending in the article's dialect. */
-export interface ConnectionRole {
+export interface ConnectionRole extends Partial<CommitMember<FlushSnapshot>> {
   /** Noun for messages. */
   readonly peerName: "sender" | "receiver" | "client";
   /** Whether HELLO came. A client without is not reported when it closes the connection. */
@@ -34,15 +35,6 @@ export interface ConnectionRole {
   onClose(): void | Promise<void>;
   /** Returns the error to report, with what only the operator may know. Default: `error`. */
   errorForLog?(error: FramesError): FramesError;
-
-  // Roles whose frames are stored:
-
-  /** Whether to flush now: no more data came in this turn, or the receipt is due. */
-  isFlushDue?(): boolean;
-  /** Frames and answers that a flush starting now will cover. */
-  readonly flushable?: FlushSnapshot;
-  /** Acknowledges after a flush. */
-  ack?(flushed: FlushSnapshot): void;
   /** Checks whether the client still answers. Default: it does. */
   isAlive?(): Promise<boolean>;
 }

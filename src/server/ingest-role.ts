@@ -71,7 +71,7 @@ export class IngestRole implements ConnectionRole {
         // The receiver may have processed buffered data meanwhile.
         this.#updateBufferedBytes();
         connection.socket.wake();
-        server.flushLater(connection);
+        server.commits.add(connection);
       },
       onError: (error: unknown) => connection.fail(asFramesError(error, "internal")),
     };
@@ -107,7 +107,7 @@ export class IngestRole implements ConnectionRole {
     void ready.then(() => {
       this.#isStoreBlocked = false;
       this.#connection.socket.wake();
-      if (this.#hasInputEnded) this.#server.flushLater(this.#connection);
+      if (this.#hasInputEnded) this.#server.commits.add(this.#connection);
     });
     return true;
   }
@@ -139,7 +139,7 @@ export class IngestRole implements ConnectionRole {
 
   #onReceived(): void {
     this.#updateBufferedBytes();
-    if (this.#receiver.needsFlush) this.#server.flushLater(this.#connection);
+    if (this.#receiver.needsFlush) this.#server.commits.add(this.#connection);
   }
 
   #updateBufferedBytes(): void {
@@ -236,7 +236,7 @@ export class IngestRole implements ConnectionRole {
   onEnd(): void {
     // A sender may close its sending side after END and still wait for DONE.
     this.#hasInputEnded = true;
-    void this.#server.flushAndAck(this.#connection);
+    void this.#server.commits.commit([this.#connection]);
   }
 
   stop(error: FramesError): void {
@@ -247,7 +247,7 @@ export class IngestRole implements ConnectionRole {
 
   /** Acknowledges the frames that ended before the error, so that the sender need not resend them. */
   async sendError(error: FramesError): Promise<void> {
-    await this.#server.flushAndAck(this.#connection);
+    await this.#server.commits.commit([this.#connection]);
     this.#receiver.fail(error);
     this.transmit();
     this.#connection.socket.finish();

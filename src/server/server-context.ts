@@ -1,5 +1,6 @@
 /** The server as its connections see it, and a connection as the server sees it. */
 import type { KeyEntry } from "../auth/key.ts";
+import type { CommitLoop, CommitMember } from "../common/commit-loop.ts";
 import type { WorkQueue } from "../common/work-queue.ts";
 import type { FramesError } from "../errors.ts";
 import type { FrameStore } from "../frame.ts";
@@ -26,6 +27,8 @@ export interface ServerContext {
   readonly workQueue: WorkQueue<unknown>;
   /** Reads stored frames for receiving clients. */
   readonly journalTail: JournalTail;
+  /** Flushes the store for clients that send, and acknowledges their frames. */
+  readonly commits: CommitLoop<FlushSnapshot, ServerConnection>;
   emit(event: ServeEvent): void;
   emitStored(makeEvent: () => StoredEvent): void;
   /** Delay in milliseconds before a failed proof is answered; 0 for a peer that rarely fails. */
@@ -50,14 +53,10 @@ export interface ServerContext {
   setBufferedBytes(connection: ServerConnection, bytes: number, isQueued?: boolean): void;
   /** Sets the number of bytes held for a receiving client until it reads; 0 when it has. */
   setUnreadBytes(connection: ServerConnection, bytes: number): void;
-  /** Flushes the store and calls `ack`, once `isFlushDue` is true. */
-  flushLater(connection: ServerConnection): void;
-  /** Flushes the store and calls `ack` at once, because the connection receives no more frames. */
-  flushAndAck(connection: ServerConnection): Promise<void>;
 }
 
 /** A connected client, as the server sees it. */
-export interface ServerConnection {
+export interface ServerConnection extends CommitMember<FlushSnapshot> {
   readonly peer: string;
   /** When the client connected. */
   readonly since: Date;
@@ -68,12 +67,6 @@ export interface ServerConnection {
   readonly isFinished: boolean;
   /** Resolves when the connection is closed. */
   readonly closed: Promise<void>;
-  /** Whether to flush now: no more data came in this turn, or the receipt is due. */
-  isFlushDue(): boolean;
-  /** Frames and answers that a flush starting now will cover. */
-  readonly flushable: FlushSnapshot;
-  /** Acknowledges after a flush. `flushed` is the value of `flushable` before that flush. */
-  ack(flushed: FlushSnapshot): void;
   /** Checks whether the client still answers. */
   isAlive(): Promise<boolean>;
   /** Ends the connection with `error`. */

@@ -1,6 +1,7 @@
 /** A running server: listeners, connections and one store. */
 import { asFramesError, type ErrorName, errors, FramesError } from "../errors.ts";
 import { GarbageWatch } from "../common/memory.ts";
+import { CommitLoop } from "../common/commit-loop.ts";
 import { WorkQueue } from "../common/work-queue.ts";
 import { CommitSignal } from "../store/journal/commit-signal.ts";
 import { SourceOwners } from "./source-owners.ts";
@@ -16,7 +17,7 @@ import { AdmissionRole } from "./admission-role.ts";
 import { ArticleRole } from "./article-role.ts";
 import { PeerConnection } from "./peer-connection.ts";
 import type { ServeEvent, StoredEvent } from "./serve-event.ts";
-import type { ReceiverLimits } from "../protocol/receive/receiver-events.ts";
+import type { FlushSnapshot, ReceiverLimits } from "../protocol/receive/receiver-events.ts";
 import { sourceFolderPath } from "../store/name-rules.ts";
 import { stolenSession } from "../store/session-owner.ts";
 import { replyToHttpWithoutTls } from "./wrong-protocol.ts";
@@ -61,10 +62,10 @@ export class FrameServer implements Server, ServerContext {
   readonly #articleListener: Listener | undefined;
   readonly #options: ServerOptions;
   readonly #connections = new Set<ServerConnection>();
-  /** Connections with frames that no receipt has counted. */
-  readonly #unacknowledged = new Set<ServerConnection>();
-  /** Connections whose frames may have lost their rows, because a flush failed. */
-  readonly #unconfirmable = new WeakSet<ServerConnection>();
+  readonly commits = new CommitLoop<FlushSnapshot, ServerConnection>(
+    () => this.flush(),
+    () => (this.#connections.size < flushDelayThreshold ? 0 : flushDelayMs),
+  );
   /** The sending connection of each source. */
   readonly #sourceOwners = new SourceOwners<ServerConnection>();
   readonly #bufferBudget = new BufferBudget<ServerConnection>(maxBufferedBytes);
@@ -75,7 +76,6 @@ export class FrameServer implements Server, ServerContext {
   #journalTail: JournalTail | undefined;
   readonly #rejectedPeers = new RejectedPeers();
   readonly #refusals = new Map<ErrorName, number>();
-  #isFlushScheduled = false;
   readonly #pollTimer: NodeJS.Timeout;
   readonly #garbageWatch: GarbageWatch;
   /** Message of the last failure to read the key file. */
@@ -288,7 +288,7 @@ export class FrameServer implements Server, ServerContext {
 
   remove(connection: ServerConnection): void {
     this.#connections.delete(connection);
-    this.#unacknowledged.delete(connection);
+    this.commits.remove(connection);
     this.#bufferBudget.remove(connection);
     this.#unreadBudget.remove(connection);
     // Stores the frames that ended before the connection did.
@@ -367,49 +367,6 @@ export class FrameServer implements Server, ServerContext {
   }
 
   /**
-   * Schedules a flush for a connection with new frames. It runs when the connection's input is idle
-   * or a receipt is due. One flush of the store serves all connections.
-   */
-  flushLater(connection: ServerConnection): void {
-    this.#unacknowledged.add(connection);
-    if (this.#isFlushScheduled) return;
-    this.#isFlushScheduled = true;
-    this.#scheduleFlush();
-  }
-
-  #scheduleFlush(): void {
-    if (this.#connections.size < flushDelayThreshold) setImmediate(() => void this.#flushDue());
-    else setTimeout(() => void this.#flushDue(), flushDelayMs);
-  }
-
-  /**
-   * Flushes for the connections that are due. Runs again, each turn or after a delay, while others
-   * wait.
-   */
-  async #flushDue(): Promise<void> {
-    const due = [...this.#unacknowledged].filter((connection) => connection.isFlushDue());
-    for (const connection of due) this.#unacknowledged.delete(connection);
-    if (due.length > 0) await this.#flushAndAckAll(due);
-    this.#isFlushScheduled = this.#unacknowledged.size > 0;
-    if (this.#isFlushScheduled) this.#scheduleFlush();
-  }
-
-  /** Flushes the store, then acknowledges the frames that the flush covered. */
-  async #flushAndAckAll(connections: readonly ServerConnection[]): Promise<void> {
-    const snapshots = connections.map((connection) => connection.flushable);
-    if (!(await this.flush())) return;
-    for (const [index, connection] of connections.entries()) {
-      // A failing connection flushes once more. The rows of its frames are not in that flush.
-      if (!this.#unconfirmable.has(connection)) connection.ack(snapshots[index]!);
-    }
-  }
-
-  /** Flushes and acknowledges for one connection at once. */
-  async flushAndAck(connection: ServerConnection): Promise<void> {
-    await this.#flushAndAckAll([connection]);
-  }
-
-  /**
    * Flushes the store. On failure all connections end, because no frame can be confirmed without
    * the journal. Never rejects.
    *
@@ -425,7 +382,7 @@ export class FrameServer implements Server, ServerContext {
       const failure = asFramesError(error, "store");
       this.#httpFrontend?.setStoreError(failure);
       for (const connection of [...this.#connections]) {
-        this.#unconfirmable.add(connection);
+        this.commits.exclude(connection);
         connection.fail(failure);
       }
       return false;
@@ -443,7 +400,7 @@ export class FrameServer implements Server, ServerContext {
     this.#garbageWatch.stop();
     const httpStopped = this.#httpFrontend?.stop();
     try {
-      await this.#flushAndAckAll([...this.#connections]);
+      await this.commits.commit([...this.#connections]);
       for (const connection of [...this.#connections]) {
         connection.fail(new FramesError("stopping"));
       }
