@@ -14,13 +14,8 @@ export type { UndeliveredRange, SourceReport } from "./client/undelivered.ts";
 export { FrameFeed } from "./source/live/frame-feed.ts";
 export type { ReceivedFrame } from "./client/callback-sink.ts";
 export type { SegmentLimits } from "./client/recording-target.ts";
-export {
-  receive,
-  type ReceiveDestination,
-  type ReceiveEvent,
-  type ReceiveOptions,
-  type ReceiveSummary,
-} from "./client/receive.ts";
+export { receive, type ReceiveDestination, type ReceiveSummary } from "./client/receive.ts";
+export type { ReceiveEvent, ReceiveOptions } from "./client/receive-options.ts";
 export type { ServeEvent, StoredEvent } from "./server/serve-event.ts";
 export { serve, type ServeOptions } from "./server/serve.ts";
 export type { Server } from "./server/server-options.ts";

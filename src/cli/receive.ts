@@ -5,12 +5,8 @@ import { defined } from "../common/defined.ts";
 import { isTerminal } from "../common/is-terminal.ts";
 import { usageError } from "../errors.ts";
 import { parseAddress } from "../net/address.ts";
-import {
-  receive,
-  type ReceiveDestination,
-  receiveToCallback,
-  type ReceiveOptions,
-} from "../client/receive.ts";
+import { receive, type ReceiveDestination, receiveToCallback } from "../client/receive.ts";
+import type { ReceiveOptions } from "../client/receive-options.ts";
 import type { ReceivedFrame } from "../client/callback-sink.ts";
 import { isVideoPath } from "../client/video-file.ts";
 import type { Arguments } from "./args/arguments.ts";

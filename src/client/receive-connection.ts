@@ -10,25 +10,23 @@ import { ClientHandshake } from "../protocol/handshake.ts";
 import { Receiver } from "../protocol/receive/receiver.ts";
 import type {
   FlushSnapshot,
-  ReceiverEvents,
+  ReceiverEvent,
+  ReceiverHost,
   ReceiverLimits,
 } from "../protocol/receive/receiver-events.ts";
-import type { Done, Hello, Welcome } from "../wire/messages.ts";
+import type { Done, Hello } from "../wire/messages.ts";
 
 export interface ReceiveConnectionOptions extends ClientConnectionOptions {
+  readonly hello: Hello;
+  readonly target: ReceiveTarget;
   readonly grants: ReceiverLimits;
-}
-
-export interface ReceiveConnectionEvents extends Pick<
-  ReceiverEvents,
-  "onWelcome" | "onFrameEnded" | "onLost" | "onGone" | "trace"
-> {
-  /** Called before the target is used. An error thrown here ends the connection. */
-  checkWelcome(welcome: Welcome): void;
+  /** Called with each event of the receiver. An error that it throws ends the connection. */
+  readonly onEvent: (event: ReceiverEvent) => void;
   /** Called about once a second; an error thrown here ends the connection. */
-  onTick(): void;
+  readonly onTick: () => void;
   /** A cursor was saved that covers the first `endedFrames` frames of this connection. */
-  onCursorSaved(endedFrames: number): void;
+  readonly onCursorSaved: (endedFrames: number) => void;
+  readonly trace: ReceiverHost["trace"];
 }
 
 /** Result of a connection that ended without an error. */
@@ -50,75 +48,56 @@ export class ReceiveConnection
   implements CommitMember<FlushSnapshot>
 {
   protected readonly verb = "received";
+  readonly #options: ReceiveConnectionOptions;
   readonly #target: ReceiveTarget;
-  readonly #events: ReceiveConnectionEvents;
   readonly #receiver: Receiver;
+  readonly #commits = new CommitLoop<FlushSnapshot, ReceiveConnection>(() => this.#flush());
   /** In the order of arrival. */
   readonly #pendingCursors: PendingCursor[] = [];
   #isWelcomed = false;
   /** Whether data arrived since the last turn of the event loop. */
   #hasNewData = false;
-  readonly #commits = new CommitLoop<FlushSnapshot, ReceiveConnection>(() => this.#flush());
 
-  constructor(
-    address: Address,
-    hello: Hello,
-    target: ReceiveTarget,
-    options: ReceiveConnectionOptions,
-    events: ReceiveConnectionEvents,
-  ) {
+  constructor(address: Address, options: ReceiveConnectionOptions) {
     super(address, options);
-    this.#target = target;
-    this.#events = events;
-    const { grants, timeout, key } = options;
-    const handshake = new ClientHandshake(hello, key);
-    this.#receiver = new Receiver(
-      target,
-      grants,
-      timeout,
-      monotonicNow(),
-      {
-        ...events,
-        onWelcome: (welcome) => {
-          events.checkWelcome(welcome);
-          const location = `${welcome.store ?? "a store"} on ${this.peer}`;
-          target.onConnected(welcome.identity, location, welcome.fresh !== true);
-          this.#checkResumed(hello, welcome);
-          this.#isWelcomed = true;
-          events.onWelcome?.(welcome);
-        },
-        acquireSource: (stream) => {
-          if (stream === hello.stream) return;
-          throw new FramesError("protocol", `Cannot accept SOURCE: it belongs to another stream`);
-        },
-        onCursor: (cursor, endedFrames) =>
-          this.#pendingCursors.push({ save: target.onCursor(cursor), endedFrames }),
-        onFlushNeeded: () => {
-          this.wake();
-          this.#commits.add(this);
-        },
-        onError: (error) => {
-          // Other errors come from the caller's callback: pass them on, and do not tell the server.
-          if (error instanceof FramesError) this.fail(error);
-          else this.failWith(error);
-        },
+    this.#options = options;
+    this.#target = options.target;
+    const { hello, grants, timeout, key, trace } = options;
+    const host: ReceiverHost = {
+      onEvent: (event) => this.#onEvent(event),
+      reportsStored: true,
+      acquireSource: (stream) => {
+        if (stream === hello.stream) return;
+        throw new FramesError("protocol", `Cannot accept SOURCE: it belongs to another stream`);
       },
-      handshake,
-    );
+      onFlushNeeded: () => {
+        this.wake();
+        this.#commits.add(this);
+      },
+      onError: (error) => {
+        // Other errors come from the caller's callback: pass them on, and do not tell the server.
+        if (error instanceof FramesError) this.fail(error);
+        else this.failWith(error);
+      },
+      ...(trace === undefined ? {} : { trace }),
+    };
+    const handshake = new ClientHandshake(hello, key);
+    this.#receiver = new Receiver(this.#target, grants, timeout, monotonicNow(), host, handshake);
+  }
+
+  #onEvent(event: ReceiverEvent): void {
+    if (event.type === "cursor") {
+      const { cursor, endedFrames } = event;
+      this.#pendingCursors.push({ save: this.#target.onCursor(cursor), endedFrames });
+      return;
+    }
+    this.#options.onEvent(event);
+    if (event.type === "welcome") this.#isWelcomed = true;
   }
 
   /** Frames that have ended on this connection, by outcome. */
   get counts(): Readonly<Done> {
     return this.#receiver.counts;
-  }
-
-  /** @throws {FramesError} `other-store` if a target without a record would get all frames twice */
-  #checkResumed({ cursor }: Hello, { resumed }: Welcome): void {
-    if (cursor === undefined || resumed !== false || this.#target.isPersistent) return;
-    throw new FramesError(
-      "other-store",
-      `${this.peer} cannot resume this stream: its journal has another order, and frames would arrive twice; receive into a directory`,
-    );
   }
 
   protected get isWelcomed(): boolean {
@@ -183,7 +162,7 @@ export class ReceiveConnection
       this.fail(asFramesError(error, "store"));
       return false;
     }
-    if (cursor !== undefined) this.#events.onCursorSaved(cursor.endedFrames);
+    if (cursor !== undefined) this.#options.onCursorSaved(cursor.endedFrames);
     return true;
   }
 
@@ -201,7 +180,7 @@ export class ReceiveConnection
   }
 
   protected onTick(now: number): void {
-    this.#events.onTick();
+    this.#options.onTick();
     this.#receiver.tick(now, this.connection!.isPaused);
   }
 

@@ -1,36 +1,28 @@
 /** Receives a stream over any number of connections; each one resumes at the last saved cursor. */
+import type { CallbackSink } from "./callback-sink.ts";
 import { Reconnector, type ClientKeys } from "./reconnect.ts";
-import { FramesError } from "../errors.ts";
+import { FramesError, truncateMessage } from "../errors.ts";
 import type { FrameDescription, ReceiveTarget, Outcome } from "../frame.ts";
-import type { Address } from "../net/address.ts";
+import { type Address, formatAddress } from "../net/address.ts";
 import { ReceiveConnection } from "./receive-connection.ts";
+import type { ReceiveEvent, ReceiveOptions } from "./receive-options.ts";
+import type { SourceReport } from "./undelivered.ts";
 import { DelayHistogram } from "../protocol/delay-histogram.ts";
 import { noProgress, type SourceProgress, type Undelivered } from "../protocol/progress.ts";
-import type { ReceiverLimits } from "../protocol/receive/receiver-events.ts";
+import type { ReceiverEvent } from "../protocol/receive/receiver-events.ts";
 import { vanishedError } from "../store/read-errors.ts";
 import type { Hello, Welcome } from "../wire/messages.ts";
 
-/** Times are in milliseconds. */
 export interface ReceiveSessionOptions {
-  readonly timeout: number;
-  readonly connectTimeout: number;
-  readonly giveUpAfter: number | undefined;
+  readonly options: ReceiveOptions;
+  readonly address: Address;
+  /** Without `cursor` and `first`, which are set for each connection. */
+  readonly hello: Hello & Required<Pick<Hello, "limits" | "window">>;
+  readonly target: ReceiveTarget & Pick<CallbackSink, "checkSources">;
   readonly keys: ClientKeys;
-  readonly grants: ReceiverLimits;
-  /** Frames after which the session is complete; undefined: at END. */
-  readonly first: number | undefined;
-  readonly signal: AbortSignal | undefined;
-}
-
-export interface ReceiveSessionEvents {
-  /** Called before the target is used. An error thrown here ends the session. */
-  checkWelcome(welcome: Welcome): void;
-  onWelcome(welcome: Welcome): void;
-  onWaiting(reason: FramesError, milliseconds: number): void;
-  onUndelivered(report: Undelivered): void;
-  /** Called about once a second while there is a connection. */
-  onTick(): void;
-  trace?(direction: "->" | "<-", line: string): void;
+  /** Returns statistics of the sources, for `progress`. */
+  readonly report: () => readonly SourceReport[];
+  readonly onEvent: (event: ReceiveEvent) => void;
 }
 
 /** Result of a session that did not fail. */
@@ -39,17 +31,20 @@ export interface ReceiveResult {
   readonly isComplete: boolean;
   /** Connections after the first. */
   readonly retries: number;
+  /** Location of the store, as the server names it. */
+  readonly store: string;
 }
+
+const defaultTimeoutMs = 30_000;
+const defaultConnectTimeoutMs = 10_000;
 
 /** Limit of remembered frames. A CURSOR comes at least every 256 frames (SPEC section 9). */
 const maxRecentFrames = 10_000;
 
 export class ReceiveSession {
-  readonly #address: Address;
-  readonly #hello: Hello;
-  readonly #target: ReceiveTarget;
-  readonly #options: ReceiveSessionOptions;
-  readonly #events: ReceiveSessionEvents;
+  readonly #session: ReceiveSessionOptions;
+  readonly #hello: ReceiveSessionOptions["hello"];
+  readonly #target: ReceiveSessionOptions["target"];
   readonly #reconnector: Reconnector;
   readonly #sources = new Map<
     string,
@@ -69,27 +64,18 @@ export class ReceiveSession {
   #finishedFrames = 0;
   #receivedBytes = 0;
   #isStopping = false;
+  #store = "";
 
-  /** @param hello without `cursor` and `first`, which are set for each connection */
-  constructor(
-    address: Address,
-    hello: Hello,
-    target: ReceiveTarget,
-    options: ReceiveSessionOptions,
-    events: ReceiveSessionEvents,
-  ) {
-    this.#address = address;
-    this.#hello = hello;
-    this.#target = target;
-    this.#options = options;
-    this.#events = events;
-    const { giveUpAfter, keys } = options;
-    const onWaiting = events.onWaiting.bind(events);
+  constructor(session: ReceiveSessionOptions) {
+    this.#session = session;
+    this.#hello = session.hello;
+    this.#target = session.target;
+    const { address, keys, options, onEvent } = session;
     this.#reconnector = new Reconnector(address, {
-      giveUpAfter,
+      giveUpAfter: options.giveUpAfter,
       keys,
       canStartOffline: false,
-      onWaiting,
+      onWaiting: (reason, milliseconds) => onEvent({ type: "waiting", reason, milliseconds }),
     });
   }
 
@@ -104,7 +90,7 @@ export class ReceiveSession {
    * @throws {FramesError} if the session failed
    */
   async run(): Promise<ReceiveResult> {
-    const { signal } = this.#options;
+    const { signal } = this.#session.options;
     const stop = () => this.#stop();
     if (signal?.aborted) throw new FramesError("interrupted");
     signal?.addEventListener("abort", stop);
@@ -114,58 +100,107 @@ export class ReceiveSession {
         isLocalError: (error) => this.#target.failure === error,
         isLive: this.#hello.follow === true,
       });
-      return { isComplete, retries: this.#reconnector.retries };
+      return { isComplete, retries: this.#reconnector.retries, store: this.#store };
     } finally {
       signal?.removeEventListener("abort", stop);
     }
   }
 
   async #connect(): Promise<boolean> {
-    const { timeout, connectTimeout, grants, first } = this.#options;
+    const { address, options } = this.#session;
+    const { timeout = defaultTimeoutMs, connectTimeout = defaultConnectTimeoutMs } = options;
+    const { first, onMessage } = options;
     const remaining = first === undefined ? undefined : first - this.#framesBefore;
     if (remaining === 0) return true;
     const { cursor } = this.#target;
-    const hello: Hello = {
-      ...this.#hello,
-      ...(cursor === undefined || this.#hello.latest === true ? {} : { cursor }),
-      ...(remaining === undefined ? {} : { first: remaining }),
-    };
-    const options = {
-      grants,
-      timeout,
-      connectTimeout: Math.min(connectTimeout, Math.max(1, this.#reconnector.remainingMs)),
-      key: this.#reconnector.key,
-    };
-    const { trace } = this.#events;
+    const { limits, window } = this.#hello;
     const framesBefore = this.#framesBefore;
     this.#framesAtCursor = framesBefore;
     for (const key of this.#recent.keys()) this.#recent.set(key, Infinity);
-    this.#connection = new ReceiveConnection(this.#address, hello, this.#target, options, {
-      checkWelcome: (welcome) => this.#events.checkWelcome(welcome),
-      onWelcome: (welcome) => {
-        this.#reconnector.onWelcome();
-        this.#events.onWelcome(welcome);
+    this.#connection = new ReceiveConnection(address, {
+      hello: {
+        ...this.#hello,
+        ...(cursor === undefined || this.#hello.latest === true ? {} : { cursor }),
+        ...(remaining === undefined ? {} : { first: remaining }),
       },
-      onFrameEnded: (...frame) => this.#onEnded(...frame),
-      onLost: (source, _, error, ranges) => {
-        for (const [first, last] of ranges) {
-          this.#onLost({ source, first, last, what: "", error });
-        }
-      },
-      onGone: (source, { sequence, name }) => {
-        const error = vanishedError();
-        this.#onLost({ source, first: sequence, last: sequence, what: name, error });
-      },
+      target: this.#target,
+      grants: { window, limits: { ...limits, sources: 65_535, unfinished: 16 } },
+      timeout,
+      connectTimeout: Math.min(connectTimeout, Math.max(1, this.#reconnector.remainingMs)),
+      key: this.#reconnector.key,
+      onEvent: (event) => this.#onReceiverEvent(event),
+      onTick: () => this.#tick(),
       onCursorSaved: (endedFrames) => {
         this.#framesAtCursor = framesBefore + endedFrames;
         for (const [key, endedAt] of this.#recent) {
           if (endedAt <= endedFrames) this.#recent.delete(key);
         }
       },
-      onTick: () => this.#tick(),
-      ...(trace === undefined ? {} : { trace: (...line) => trace(...line) }),
+      trace: onMessage,
     });
     return (await this.#connection.run()).isComplete;
+  }
+
+  #onReceiverEvent(event: ReceiverEvent): void {
+    switch (event.type) {
+      case "welcome":
+        return this.#onWelcome(event.welcome);
+      case "frame":
+        return this.#onEnded(event.source, event.frame, event.outcome);
+      case "lost":
+        for (const [first, last] of event.ranges) {
+          this.#onLost({ source: event.source, first, last, what: "", error: event.error });
+        }
+        return;
+      case "gone": {
+        const { source, sequence, name } = event;
+        const error = vanishedError();
+        this.#onLost({ source, first: sequence, last: sequence, what: name, error });
+      }
+    }
+  }
+
+  #onWelcome(welcome: Welcome): void {
+    const { address, onEvent } = this.#session;
+    const peer = formatAddress(address);
+    this.#checkWelcome(welcome, peer);
+    this.#store = truncateMessage(welcome.store ?? "");
+    const location = `${welcome.store ?? "a store"} on ${peer}`;
+    const hadCursor = this.#target.cursor !== undefined && this.#hello.latest !== true;
+    this.#target.onConnected(welcome.identity, location, welcome.fresh !== true);
+    if (hadCursor && welcome.resumed === false && !this.#target.isPersistent) {
+      throw new FramesError(
+        "other-store",
+        `${peer} cannot resume this stream: its journal has another order, and frames would arrive twice; receive into a directory`,
+      );
+    }
+    this.#reconnector.onWelcome();
+    onEvent({ type: "connected", address: peer, store: this.#store });
+    this.#emitProgress();
+  }
+
+  /** @throws {FramesError} `usage` or `missing` if the server cannot send what is wanted */
+  #checkWelcome(welcome: Welcome, peer: string): void {
+    const { stream, follow, sources, until } = this.#hello;
+    if (until !== undefined && welcome.features?.includes("until") !== true) {
+      throw new FramesError(
+        "usage",
+        "Cannot use --until: the server does not support it; update it, or leave --until out",
+      );
+    }
+    if (welcome.fresh === true && follow !== true && this.#target.cursor === undefined) {
+      const what = [stream, ...(sources === undefined ? [] : [sources.join(" and ")])].join("/");
+      throw new FramesError(
+        "missing",
+        `Cannot receive ${what}: ${peer} has no frames of it; on the server run frames ls to list its streams`,
+      );
+    }
+    if (this.#session.options.first !== 1) this.#target.checkSources(welcome.sources ?? []);
+  }
+
+  #emitProgress(): void {
+    const { onEvent, report } = this.#session;
+    onEvent({ type: "progress", sources: this.progress, report });
   }
 
   /** Called after each connection that failed. */
@@ -177,7 +212,7 @@ export class ReceiveSession {
   }
 
   #tick(): void {
-    this.#events.onTick();
+    this.#emitProgress();
     this.#updateProgress();
     // An idle stream is normal with `follow`, so the connection itself counts as progress.
     if (this.#hello.follow === true) this.#reconnector.onProgress(false);
@@ -233,7 +268,8 @@ export class ReceiveSession {
     if (outcome instanceof FramesError) {
       progress.refused++;
       const range = { source, first: sequence, last: sequence };
-      return this.#events.onUndelivered({ ...range, what: name, error: outcome });
+      const report = { ...range, what: name, error: outcome };
+      return this.#session.onEvent({ type: "undelivered", report });
     }
     if (outcome === "present") return void progress.present++;
     progress.sent++;
@@ -248,7 +284,7 @@ export class ReceiveSession {
     if (!this.#isNew(`${source} lost ${first} ${last}`)) return;
     progress.lost += last - first + 1;
     if (error.code === "dropped") progress.dropped += last - first + 1;
-    this.#events.onUndelivered(report);
+    this.#session.onEvent({ type: "undelivered", report });
   }
 
   #stop(): void {

@@ -1,69 +1,20 @@
 /** `receive()`: gets a stream from a server, into a directory, a callback or an iterator. */
-import type { KeyOptions } from "./client-keys.ts";
 import { checkedClientKeys } from "./client-keys.ts";
-import { FramesError, truncateMessage } from "../errors.ts";
+import { FramesError } from "../errors.ts";
 import type { ReceiveTarget } from "../frame.ts";
-import { UndeliveredReport, type SourceReport } from "./undelivered.ts";
+import { UndeliveredReport } from "./undelivered.ts";
 import { formatAddress, parseAddress } from "../net/address.ts";
 import { CallbackSink, type ReceivedFrame, type SingleOutput } from "./callback-sink.ts";
 import { RecordingTarget, type SegmentLimits } from "./recording-target.ts";
+import type { ReceiveOptions } from "./receive-options.ts";
 import { ReceiveSession } from "./receive-session.ts";
-import { type SourceProgress, totalProgress, type Undelivered } from "../protocol/progress.ts";
+import { totalProgress } from "../protocol/progress.ts";
 import { summarize, type TransferSummary } from "./summary.ts";
 import { isVideoPath, VideoFile } from "./video-file.ts";
 import { StreamCopy } from "../store/directory/stream-copy.ts";
 import { checkPathPart } from "../store/name-rules.ts";
 import { software } from "../version.ts";
 import { type Hello, videoFeature } from "../wire/messages.ts";
-
-/** Options of `receive`. Times are in milliseconds unless another unit is named. */
-export interface ReceiveOptions extends KeyOptions {
-  /** `HOST[:PORT]`. Default `127.0.0.1:9726`. */
-  readonly from?: string;
-  /** Only these sources. Default: all. */
-  readonly sources?: readonly string[];
-  /** Continues with frames that arrive later, until `signal` is aborted. */
-  readonly follow?: boolean;
-  /** Ends after this number of frames. */
-  readonly first?: number;
-  /** Only frames captured at this time or later, in nanoseconds since 1970. */
-  readonly since?: bigint;
-  /** Only frames captured before this time, in nanoseconds since 1970. */
-  readonly until?: bigint;
-  /**
-   * Only the newest frame of each source. With `follow`, continues with the newest frames; the
-   * server drops the frames in between and reports their numbers.
-   */
-  readonly latest?: boolean;
-  /** Largest accepted frame, in bytes. Default 256 MiB; 1 TiB when receiving into a directory. */
-  readonly maxFrame?: number;
-  /** Silence after which the connection to the server counts as lost. Default 30,000. */
-  readonly timeout?: number;
-  /** Time without progress after which receiving fails with `given-up`. Default: never. */
-  readonly giveUpAfter?: number;
-  /** Limit for connecting. Default 10,000. */
-  readonly connectTimeout?: number;
-  /** Abort it to stop receiving; frames that have begun get up to 10 s to finish. */
-  readonly signal?: AbortSignal;
-  /** Called for each event. */
-  readonly onEvent?: (event: ReceiveEvent) => void;
-  /** Called for each protocol message sent or received, frames included. */
-  readonly onMessage?: (direction: "->" | "<-", line: string) => void;
-}
-
-/** Event of a receiving client. */
-export type ReceiveEvent =
-  | { type: "connected"; address: string; store: string }
-  | { type: "waiting"; reason: FramesError; milliseconds: number }
-  /** An MCAP file or a video is complete. */
-  | { type: "file"; path: string }
-  /** Frames of encoded video that are not written, because a frame before them is missing. */
-  | { type: "undecodable"; frames: number }
-  /** Written frames of encoded video that may be damaged: they follow a recovery point. */
-  | { type: "maybe-damaged"; frames: number }
-  | { type: "progress"; sources: readonly SourceProgress[]; report: () => readonly SourceReport[] }
-  /** Frames that the server did not send, or that could not be stored here, and why. */
-  | { type: "undelivered"; report: Undelivered };
 
 /** Result of `receive`. Frames in `dropped` are not in `lost`. */
 export interface ReceiveSummary extends TransferSummary {
@@ -75,7 +26,7 @@ export interface ReceiveSummary extends TransferSummary {
   readonly interrupted: boolean;
 }
 
-const defaults = { timeoutMs: 30_000, connectTimeoutMs: 10_000, maxFrameBytes: 256 << 20 } as const;
+const defaultMaxFrameBytes = 256 << 20;
 
 /** Unacknowledged data that the server may have in flight. */
 const defaultWindow = { bytes: 64 << 20, frames: 8192 } as const;
@@ -284,86 +235,45 @@ async function runReceive(
   const started = Date.now();
   const address = parseAddress(options.from ?? "127.0.0.1", "--from");
   const { follow = false, latest = false, sources, since, until, first } = options;
-  const { onEvent, onMessage } = options;
-  const { maxFrame = defaults.maxFrameBytes } = options;
+  const { maxFrame = defaultMaxFrameBytes } = options;
   if (first !== undefined && !(Number.isSafeInteger(first) && first >= 1)) {
     throw new FramesError(
       "usage",
       `Cannot receive the first ${first} frames: expected --first 1 or more`,
     );
   }
-  const hello: Hello = {
-    role: "receive",
+  const hello = {
+    role: "receive" as const,
     session: crypto.randomUUID().replaceAll("-", ""),
     stream,
     started: `${started}000000`,
     software,
     limits: { frame: maxFrame },
-    window: { ...window },
+    window,
     follow,
     latest,
     ...(sources === undefined ? {} : { sources: [...sources] }),
     ...(since === undefined ? {} : { since: String(since) }),
     features: [videoFeature, ...(until === undefined ? [] : ["until"])],
     ...(until === undefined ? {} : { until: String(until) }),
-  };
+  } satisfies Hello;
   // With `latest` the caller chose to drop frames, so they do not count as failures.
   const undeliveredReport = new UndeliveredReport(latest ? { policy: ["latest"] } : {});
   const sourceReports = () => undeliveredReport.sourceReports(session.progress, started);
-  const emitProgress = () => {
-    onEvent?.({ type: "progress", sources: session.progress, report: sourceReports });
-  };
   const keys = await checkedClientKeys("receive", address, options);
-  let store = "";
-  const session = new ReceiveSession(
+  const session = new ReceiveSession({
+    options,
     address,
     hello,
     target,
-    {
-      timeout: options.timeout ?? defaults.timeoutMs,
-      connectTimeout: options.connectTimeout ?? defaults.connectTimeoutMs,
-      giveUpAfter: options.giveUpAfter,
-      keys,
-      grants: { window, limits: { frame: maxFrame, sources: 65_535, unfinished: 16 } },
-      first,
-      signal: options.signal,
+    keys,
+    report: sourceReports,
+    onEvent: (event) => {
+      if (event.type === "undelivered") undeliveredReport.add(event.report);
+      options.onEvent?.(event);
     },
-    {
-      checkWelcome: (welcome) => {
-        if (until !== undefined && welcome.features?.includes("until") !== true) {
-          throw new FramesError(
-            "usage",
-            "Cannot use --until: the server does not support it; update it, or leave --until out",
-          );
-        }
-        if (welcome.fresh === true && !follow && target.cursor === undefined) {
-          const hint = "on the server run frames ls to list its streams";
-          const where = formatAddress(address);
-          const what = [stream, ...(sources === undefined ? [] : [sources.join(" and ")])].join(
-            "/",
-          );
-          throw new FramesError(
-            "missing",
-            `Cannot receive ${what}: ${where} has no frames of it; ${hint}`,
-          );
-        }
-        if (first !== 1) target.checkSources(welcome.sources ?? []);
-      },
-      onWelcome: (welcome) => {
-        store = truncateMessage(welcome.store ?? "");
-        onEvent?.({ type: "connected", address: formatAddress(address), store });
-        emitProgress();
-      },
-      onWaiting: (reason, milliseconds) => onEvent?.({ type: "waiting", reason, milliseconds }),
-      onTick: emitProgress,
-      onUndelivered: (report) => {
-        undeliveredReport.add(report);
-        onEvent?.({ type: "undelivered", report });
-      },
-      ...(onMessage === undefined ? {} : { trace: onMessage }),
-    },
-  );
-  const { isComplete, retries } = await session.run();
+  });
+  const { isComplete, retries, store } = await session.run();
   const start = { stream, address: formatAddress(address), started };
   const { lost, dropped } = totalProgress(session.progress);
   return {

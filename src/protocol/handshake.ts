@@ -3,9 +3,9 @@
  * Both roles, send and receive, use it.
  */
 import { ClientProof, ServerProof } from "../auth/key-proof.ts";
-import type { Key } from "../auth/key.ts";
+import type { Key, KeyEntry } from "../auth/key.ts";
 import type { FrameStore } from "../frame.ts";
-import { errorByNumber, FramesError, truncateMessage } from "../errors.ts";
+import { FramesError } from "../errors.ts";
 import { Decoder, type MessageHandler } from "../wire/decode.ts";
 import { encodeControl, encodeProof } from "../wire/encode.ts";
 import {
@@ -17,18 +17,13 @@ import {
   videoFeature,
   type Welcome,
 } from "../wire/messages.ts";
+import { peerError } from "./frame-errors.ts";
 import { Keepalive } from "./keepalive.ts";
 
-/** Finds the key that a client claims, so that the server can verify its PROOF. */
-export interface KeyVerifier {
-  /** Keying material exported from the TLS channel, 32 bytes (RFC 9266). */
-  readonly exporter: Uint8Array;
-  /**
-   * Returns the key with the id that HELLO names, or `undefined` if the server does not know it.
-   */
-  findKey(id: string): Key | undefined;
-  /** Name of the key that `findKey` returned last. */
-  readonly keyName: string | undefined;
+/** Finds the keys that clients claim. */
+export interface KeyFinder {
+  /** Returns the key with the id that HELLO names, or `undefined` if the server does not know it. */
+  find(id: string): KeyEntry | undefined;
 }
 
 /** Returns the preface as bytes. */
@@ -42,8 +37,8 @@ export type WelcomeFields = Omit<Welcome, "durable" | "receipts">;
 /** A client that was admitted: what the machine of its role needs. */
 export interface AdmittedClient {
   readonly hello: Hello;
-  /** Name of the key that the client proved. */
-  readonly keyName: string | undefined;
+  /** The key that the client proved. */
+  readonly key: KeyEntry | undefined;
   /** Whether the server requires a key. One that does not ignores a PROOF (SPEC section 10). */
   readonly requiresKey: boolean;
   /** Has read the handshake. It is paused, and keeps what follows. */
@@ -62,7 +57,8 @@ const textOverheadBytes = 150;
 export class ServerHandshake implements MessageHandler {
   readonly #decoder = new Decoder(this);
   readonly #keepalive: Keepalive;
-  readonly #verifier: KeyVerifier | undefined;
+  readonly #keys: KeyFinder | undefined;
+  #key: KeyEntry | undefined;
   #proof: ServerProof | undefined;
   #hello: Hello | undefined;
   #helloBytes = 0;
@@ -72,14 +68,27 @@ export class ServerHandshake implements MessageHandler {
   #outgoing: Uint8Array[] = [];
 
   /**
-   * @param verifier finds the client's key; `undefined` admits clients without a key
+   * @param keys finds the client's key; `undefined` admits clients without a key
+   * @param exporter keying material exported from the TLS channel, 32 bytes (RFC 9266)
    * @param timeoutMs limits the time for HELLO and PROOF
    * @param now ms since 1970 of a clock that never jumps, as in all methods
    */
-  constructor(verifier: KeyVerifier | undefined, timeoutMs: number, now: number) {
-    this.#verifier = verifier;
+  constructor(
+    keys: KeyFinder | undefined,
+    exporter: Uint8Array | undefined,
+    timeoutMs: number,
+    now: number,
+  ) {
+    this.#keys = keys;
     this.#keepalive = new Keepalive(now, timeoutMs);
-    if (verifier !== undefined) this.#proof = new ServerProof(verifier.exporter);
+    if (keys === undefined) return;
+    if (exporter === undefined) throw new FramesError("internal", "A key is required without TLS");
+    this.#proof = new ServerProof(exporter);
+  }
+
+  /** The key that the client has proved. */
+  get key(): KeyEntry | undefined {
+    return this.#key;
   }
 
   /** The client's HELLO, or `undefined` until it arrives. */
@@ -145,8 +154,8 @@ export class ServerHandshake implements MessageHandler {
     if (hello.features?.includes(videoFeature) === true) this.#decoder.acceptKeyFlag();
     return {
       hello,
-      keyName: this.#verifier?.keyName,
-      requiresKey: this.#verifier !== undefined,
+      key: this.#key,
+      requiresKey: this.#keys !== undefined,
       decoder: this.#decoder,
       helloBytes: this.#helloBytes,
     };
@@ -200,11 +209,7 @@ export class ServerHandshake implements MessageHandler {
   // Callbacks of the decoder.
 
   onControl(message: ControlMessage): void {
-    if (message.type === MessageType.error) {
-      const { error, message: text } = message.body;
-      const says = `The sender says: ${truncateMessage(text)}`;
-      throw new FramesError(errorByNumber(error, "end"), says);
-    }
+    if (message.type === MessageType.error) throw peerError("sender", message.body);
     if (message.type !== MessageType.hello) throw this.#unexpected(message.type);
     if (this.#hello !== undefined) throw unexpectedMessage(MessageType.hello);
     const { sources, ...fields } = message.body;
@@ -213,7 +218,7 @@ export class ServerHandshake implements MessageHandler {
     const { features = [], software = "", key } = fields;
     const texts = [...(this.#hello.sources ?? []), ...features, software];
     this.#helloBytes = texts.reduce((sum, text) => sum + text.length + textOverheadBytes, 0);
-    if (this.#verifier === undefined) return this.#admit();
+    if (this.#keys === undefined) return this.#admit();
     if (key !== undefined) return;
     const hint = "run frames key there, then frames key save on the client";
     throw new FramesError("not-let-in", `The server requires a key; ${hint}`);
@@ -221,8 +226,9 @@ export class ServerHandshake implements MessageHandler {
 
   onProof(bytes: Uint8Array): void {
     if (!this.#isAwaitingProof) throw unexpectedMessage(MessageType.proof);
-    const key = this.#verifier!.findKey(this.#hello!.key!);
-    const proof = this.#proof!.answer(key, bytes, encodePreface());
+    const found = this.#keys!.find(this.#hello!.key!);
+    const proof = this.#proof!.answer(found?.key, bytes, encodePreface());
+    this.#key = found;
     this.#proof = undefined;
     this.#sendPreface();
     this.#outgoing.push(encodeProof(proof));

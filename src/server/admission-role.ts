@@ -2,10 +2,9 @@
  * Admits a client that speaks FRAMES/1: reads its HELLO and proof, answers with WELCOME, and begins the
  * role that HELLO asks for.
  */
-import type { KeyEntry } from "../auth/key.ts";
 import { asFramesError, FramesError, truncateMessage } from "../errors.ts";
 import { monotonicNow } from "../common/clock.ts";
-import { type AdmittedClient, type KeyVerifier, ServerHandshake } from "../protocol/handshake.ts";
+import { type AdmittedClient, ServerHandshake } from "../protocol/handshake.ts";
 import type { WelcomeFields } from "../protocol/handshake.ts";
 import { software } from "../version.ts";
 import { type Hello, videoFeature } from "../wire/messages.ts";
@@ -23,7 +22,6 @@ export class AdmissionRole implements ConnectionRole {
   readonly #server: ServerContext;
   readonly #connection: PeerConnection;
   readonly #handshake: ServerHandshake;
-  #key: KeyEntry | undefined;
   #hasReceived = false;
   /** Whether the client has closed its sending side. */
   #hasInputEnded = false;
@@ -37,26 +35,8 @@ export class AdmissionRole implements ConnectionRole {
   constructor(server: ServerContext, connection: PeerConnection, exporter: Uint8Array | undefined) {
     this.#server = server;
     this.#connection = connection;
-    const verifier = this.#keyVerifier(exporter);
-    this.#handshake = new ServerHandshake(verifier, server.timeoutMs, monotonicNow());
-  }
-
-  /** Returns the verifier for the client's key; undefined if the server requires none. */
-  #keyVerifier(exporter: Uint8Array | undefined): KeyVerifier | undefined {
-    const { keys } = this.#server;
-    if (keys === undefined) return undefined;
-    if (exporter === undefined) throw new FramesError("internal", "A key is required without TLS");
-    const keyName = () => this.#key?.name;
-    return {
-      exporter,
-      findKey: (id) => {
-        this.#key = keys.find(id);
-        return this.#key?.key;
-      },
-      get keyName() {
-        return keyName();
-      },
-    };
+    const { keys, timeoutMs } = server;
+    this.#handshake = new ServerHandshake(keys, exporter, timeoutMs, monotonicNow());
   }
 
   get hasHello(): boolean {
@@ -104,9 +84,8 @@ export class AdmissionRole implements ConnectionRole {
   #admit(hello: Hello): void {
     const connection = this.#connection;
     connection.socket.markIdentified();
-    connection.key = this.#key;
-    this.#checkRole(hello.role);
-    connection.checkStream(hello.stream);
+    connection.key = this.#handshake.key;
+    connection.checkKey(hello);
     const { store } = this.#server;
     if (hello.role === "receive") return this.#await(this.#beginPlayback(hello));
     // Another server of the same bucket may have stored frames of this session.
@@ -125,19 +104,12 @@ export class AdmissionRole implements ConnectionRole {
     });
   }
 
-  /** @throws {FramesError} `wrong-role` if the key does not allow what HELLO asks for */
-  #checkRole(wanted: Hello["role"]): void {
-    if (this.#key === undefined || this.#key.role === "both" || this.#key.role === wanted) return;
-    const { name, role } = this.#key;
-    const hint = `on the server run frames key new NAME --role ${wanted}`;
-    throw new FramesError("wrong-role", `The key ${name} allows ${role}, not ${wanted}; ${hint}`);
-  }
-
   #beginIngest(hello: Hello): void {
     const { stream, session } = hello;
     const { store } = this.#server;
     const connection = this.#connection;
-    const proved = this.#key === undefined ? {} : { key: this.#key.name, keyId: this.#key.key.id };
+    const { key } = connection;
+    const proved = key === undefined ? {} : { key: key.name, keyId: key.key.id };
     store.checkSession?.({ session, ...proved });
     this.#server.supersede(session, connection);
     this.#server.emit({
@@ -146,7 +118,7 @@ export class AdmissionRole implements ConnectionRole {
       stream,
       session,
       software: truncateMessage(hello.software ?? "unknown software"),
-      key: this.#key?.name,
+      key: key?.name,
     });
     const client = this.#welcome({ fresh: store.isStreamEmpty(stream) });
     this.#begin(new IngestRole(this.#server, connection, client), client);

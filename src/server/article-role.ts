@@ -108,7 +108,7 @@ export class ArticleRole implements ConnectionRole {
     if (outcome instanceof FramesError) {
       this.#server.emit({ type: "refused", peer, ...headerFields, frame, error: outcome });
     } else if (outcome === "stored") {
-      this.#server.emitStored(() => ({ peer, ...headerFields, frame }));
+      this.#server.emitStored({ peer, ...headerFields, frame });
     }
   }
 

@@ -1,10 +1,13 @@
 /** Role of a client that sends frames: joins a `Receiver`, the store and the connection. */
 import { asFramesError, FramesError } from "../errors.ts";
-import type { FrameDescription, Outcome } from "../frame.ts";
 import { monotonicNow } from "../common/clock.ts";
 import type { AdmittedClient } from "../protocol/handshake.ts";
 import { Receiver } from "../protocol/receive/receiver.ts";
-import type { FlushSnapshot } from "../protocol/receive/receiver-events.ts";
+import type {
+  FlushSnapshot,
+  ReceiverEvent,
+  ReceiverHost,
+} from "../protocol/receive/receiver-events.ts";
 import type { Done } from "../wire/messages.ts";
 import type { PeerConnection } from "./peer-connection.ts";
 import type { ConnectionRole } from "./connection-role.ts";
@@ -50,32 +53,25 @@ export class IngestRole implements ConnectionRole {
     this.stream = client.hello.stream;
     this.session = client.hello.session;
     const { store, grants, timeoutMs } = server;
-    const { peer } = connection;
-    const events = {
+    const host: ReceiverHost = {
+      onEvent: (event) => this.#onEvent(event),
+      reportsStored: server.reportsStored,
       runSlice: connection.runSlice,
       isTurnOver: () => server.workQueue.isTurnOver,
-      acquireSource: (stream: string, source: string) => {
+      acquireSource: (stream, source) => {
         connection.checkStream(stream);
         return server.acquireSource(stream, source, connection);
       },
-      releaseSource: (stream: string, source: string) =>
-        server.releaseSource(stream, source, connection),
-      onPong: (time: string) => {
-        if (time === this.#pendingPing?.time) this.#pendingPing.resolve(true);
-      },
-      onFrameEnded: (source: string, frame: FrameDescription, outcome: Outcome) =>
-        this.#onFrameEnded(source, frame, outcome),
-      onLost: (source: string, frames: number, error: FramesError) =>
-        server.emit({ type: "lost", peer, stream: this.stream, source, frames, error }),
+      releaseSource: (stream, source) => server.releaseSource(stream, source, connection),
       onFlushNeeded: () => {
         // The receiver may have processed buffered data meanwhile.
         this.#updateBufferedBytes();
         connection.socket.wake();
         server.commits.add(connection);
       },
-      onError: (error: unknown) => connection.fail(asFramesError(error, "internal")),
+      onError: (error) => connection.fail(asFramesError(error, "internal")),
     };
-    this.#receiver = new Receiver(store, grants, timeoutMs, monotonicNow(), events, client);
+    this.#receiver = new Receiver(store, grants, timeoutMs, monotonicNow(), host, client);
   }
 
   /** Begins with what the client has sent after its handshake. */
@@ -112,21 +108,25 @@ export class IngestRole implements ConnectionRole {
     return true;
   }
 
-  #onFrameEnded(source: string, frame: FrameDescription, outcome: Outcome): void {
+  #onEvent(event: ReceiverEvent): void {
+    if (event.type === "pong") {
+      if (event.time === this.#pendingPing?.time) this.#pendingPing.resolve(true);
+      return;
+    }
+    if (event.type !== "frame" && event.type !== "lost") return;
     const { stream } = this;
     const { peer } = this.#connection;
+    const { source } = event;
+    if (event.type === "lost") {
+      const { frames, error } = event;
+      return this.#server.emit({ type: "lost", peer, stream, source, frames, error });
+    }
+    const { frame, outcome } = event;
     if (outcome instanceof FramesError && outcome.code === "moved-away") this.#movedAwayCount++;
     else if (outcome instanceof FramesError) {
-      this.#server.emit({
-        type: "refused",
-        peer,
-        stream,
-        source,
-        frame,
-        error: outcome,
-      });
+      this.#server.emit({ type: "refused", peer, stream, source, frame, error: outcome });
     } else if (outcome === "stored") {
-      this.#server.emitStored(() => ({ peer, stream, source, frame }));
+      this.#server.emitStored({ peer, stream, source, frame });
     }
   }
 

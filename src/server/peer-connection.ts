@@ -6,6 +6,7 @@ import type { Connection, ConnectionHandler } from "../net/connection.ts";
 import type { FlushSnapshot } from "../protocol/receive/receiver-events.ts";
 import type { ConnectionRole } from "./connection-role.ts";
 import type { ServeEvent } from "./serve-event.ts";
+import type { Hello } from "../wire/messages.ts";
 import type { ServerConnection, ServerContext } from "./server-context.ts";
 
 const nothingToFlush: FlushSnapshot = { frames: 0, answers: 0 };
@@ -75,6 +76,16 @@ export class PeerConnection implements ConnectionHandler, ServerConnection {
       }
       return slice();
     });
+
+  /** @throws {FramesError} `wrong-role` or `wrong-stream` if the client's key does not allow it */
+  checkKey({ role, stream }: Pick<Hello, "role" | "stream">): void {
+    if (this.key !== undefined && this.key.role !== "both" && this.key.role !== role) {
+      const hint = `on the server run frames key new NAME --role ${role}`;
+      const message = `The key ${this.key.name} allows ${this.key.role}, not ${role}; ${hint}`;
+      throw new FramesError("wrong-role", message);
+    }
+    this.checkStream(stream);
+  }
 
   /** @throws {FramesError} `wrong-stream` if the client's key does not allow the stream */
   checkStream(stream: string): void {

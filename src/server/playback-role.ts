@@ -88,26 +88,22 @@ export class PlaybackRole implements ConnectionRole, RetentionHold {
   }
 
   /** Starts to send to a client that has got WELCOME. */
-  start({ hello, decoder, requiresKey, helloBytes }: AdmittedClient): void {
+  start(client: AdmittedClient): void {
     const { peer, key } = this.#connection;
-    this.#sender = new PlaybackSender(
-      hello,
-      decoder,
-      this.#playback,
-      this.#server.timeoutMs,
-      requiresKey,
-      monotonicNow(),
-      { onWritable: () => this.transmit() },
-    );
-    this.#server.setBufferedBytes(this.#connection, helloBytes);
+    const { timeoutMs } = this.#server;
+    const onWritable = () => this.transmit();
+    const now = monotonicNow();
+    const sender = new PlaybackSender(client, this.#playback, timeoutMs, now, onWritable);
+    this.#sender = sender;
+    this.#server.setBufferedBytes(this.#connection, client.helloBytes);
     this.#server.emit({
       type: "receiving",
       peer,
       stream: this.stream,
-      software: truncateMessage(hello.software ?? "unknown software"),
+      software: truncateMessage(client.hello.software ?? "unknown software"),
       key: key?.name,
     });
-    decoder.resume();
+    sender.start();
   }
 
   needs({ id, stream, source }: Pick<DeletionCandidate, "id" | "stream" | "source">): boolean {

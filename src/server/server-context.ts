@@ -30,7 +30,9 @@ export interface ServerContext {
   /** Flushes the store for clients that send, and acknowledges their frames. */
   readonly commits: CommitLoop<FlushSnapshot, ServerConnection>;
   emit(event: ServeEvent): void;
-  emitStored(makeEvent: () => StoredEvent): void;
+  /** Whether `emitStored` has an effect. */
+  readonly reportsStored: boolean;
+  emitStored(event: StoredEvent): void;
   /** Delay in milliseconds before a failed proof is answered; 0 for a peer that rarely fails. */
   authFailureDelayMs(peer: string): number;
   add(connection: ServerConnection): void;

@@ -277,9 +277,13 @@ export class FrameServer implements Server, ServerContext {
     return this.#rejectedPeers.isOverLimit(withoutPort(peer)) ? repeatedFailureDelayMs : 0;
   }
 
-  emitStored(makeEvent: () => StoredEvent): void {
+  get reportsStored(): boolean {
+    return this.#options.onStored !== undefined;
+  }
+
+  emitStored(event: StoredEvent): void {
     const { onStored } = this.#options;
-    if (onStored !== undefined) callUserCode(() => onStored(makeEvent()));
+    if (onStored !== undefined) callUserCode(() => onStored(event));
   }
 
   add(connection: ServerConnection): void {

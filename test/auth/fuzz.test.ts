@@ -3,7 +3,7 @@
 
 import { expect, test } from "bun:test";
 import { ClientProof } from "../../src/auth/key-proof.ts";
-import { Key } from "../../src/auth/key.ts";
+import { Key, type KeyEntry } from "../../src/auth/key.ts";
 import { FramesError } from "../../src/errors.ts";
 import { OutgoingSource } from "../../src/protocol/send/outgoing-source.ts";
 import { ServerEnd } from "../protocol/server-end.ts";
@@ -31,12 +31,12 @@ function newReceiver() {
       return { fresh: true };
     },
   };
-  const gate = {
-    exporter,
-    findKey: (id: string) => (id === key.id ? key : undefined),
-    keyName: "cam",
+  const entry: KeyEntry = { name: "cam", key, role: "both", streams: "*" };
+  const keys = { find: (id: string) => (id === key.id ? entry : undefined) };
+  return {
+    seen,
+    receiver: new ServerEnd(new MemoryStore(), grants, 30_000, 0, events, keys, exporter),
   };
-  return { seen, receiver: new ServerEnd(new MemoryStore(), grants, 30_000, 0, events, gate) };
 }
 
 const into = new Uint8Array(outgoingBufferBytes);

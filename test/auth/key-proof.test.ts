@@ -5,7 +5,7 @@ import { createHmac } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { ClientProof, ServerProof, Transcript } from "../../src/auth/key-proof.ts";
-import { Key } from "../../src/auth/key.ts";
+import { Key, type KeyEntry } from "../../src/auth/key.ts";
 import { generateKey } from "../../src/keys/key-file.ts";
 import { FramesError } from "../../src/errors.ts";
 import { ServerEnd, type ServerEndEvents } from "../protocol/server-end.ts";
@@ -110,6 +110,11 @@ describe("key proofs", () => {
   });
 });
 
+/** Returns the entry of a key file. */
+function entryOf(one: Key): KeyEntry {
+  return { name: "cam", key: one, role: "both", streams: "*" };
+}
+
 /** A receiver that requires keys, and the client it talks to. */
 function server(
   keys: readonly Key[] = [key],
@@ -129,7 +134,8 @@ function server(
       },
       ...events,
     },
-    { exporter: channel, findKey: (id) => keys.find((one) => one.id === id), keyName: "cam" },
+    { find: (id) => keys.filter((one) => one.id === id).map(entryOf)[0] },
+    channel,
   );
   return {
     receiver,

@@ -1,8 +1,8 @@
 // Receiving frames with the compiled executable: the result is the same tree, whatever fails on the
 // way.
 //
-// Covers: cli/receive.ts,
-//   client/receive-connection.ts, client/receive-session.ts, client/receive.ts, client/summary.ts,
+// Covers: cli/receive.ts, client/receive-connection.ts, client/receive-options.ts,
+//   client/receive-session.ts, client/receive.ts, client/summary.ts,
 //   server/playback-role.ts
 
 import { Database } from "bun:sqlite";

@@ -659,7 +659,7 @@ describe("LOST", () => {
     const store = new MemoryStore();
     const receiver = new ServerEnd(store, grants, 30_000, 0, {
       onHello: () => ({ fresh: true }),
-      onLost: (_source, frames) => lost.push(frames),
+      onEvent: (event) => event.type === "lost" && lost.push(event.frames),
     });
     const peer = new Client();
     const most = Number.MAX_SAFE_INTEGER;

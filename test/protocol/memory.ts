@@ -497,11 +497,17 @@ export class Link {
       onHello: (said) =>
         options.onHello?.(said) ?? { fresh: this.store.isStreamEmpty(said.stream) },
       ...(options.claim === undefined ? {} : { acquireSource: options.claim }),
-      onFrameEnded: (source, { name, sequence }, outcome) => {
+      reportsStored: true,
+      onEvent: (event) => {
+        if (event.type === "lost") {
+          const { source, frames, error } = event;
+          return void this.lost.push({ source, frames, code: error.code });
+        }
+        if (event.type !== "frame") return;
+        const { source, frame, outcome } = event;
         const text = typeof outcome === "string" ? outcome : outcome.code;
-        this.outcomes.push({ source, name, sequence, outcome: text });
+        this.outcomes.push({ source, name: frame.name, sequence: frame.sequence, outcome: text });
       },
-      onLost: (source, frames, { code }) => this.lost.push({ source, frames, code }),
       onFlushNeeded: () => this.#settleLater(),
       onError: (error) => {
         if (!(error instanceof FramesError)) throw error;

@@ -2,12 +2,12 @@
 import type { FrameStore } from "../../src/frame.ts";
 import {
   type AdmittedClient,
-  type KeyVerifier,
+  type KeyFinder,
   ServerHandshake,
 } from "../../src/protocol/handshake.ts";
 import type {
   FlushSnapshot,
-  ReceiverEvents,
+  ReceiverHost,
   ReceiverLimits,
 } from "../../src/protocol/receive/receiver-events.ts";
 import { Receiver } from "../../src/protocol/receive/receiver.ts";
@@ -16,7 +16,7 @@ import type { Done, Hello, Welcome } from "../../src/wire/messages.ts";
 
 type Fields = Partial<Welcome>;
 
-export interface ServerEndEvents extends ReceiverEvents {
+export interface ServerEndEvents extends ReceiverHost {
   /** Returns the fields of WELCOME beside the limits. An error refuses the client. */
   onHello(hello: Hello): Fields | Promise<Fields>;
   /** Called for a client that receives, when it has got WELCOME. */
@@ -41,14 +41,15 @@ export class ServerEnd {
     timeoutMs: number,
     now: number,
     events: ServerEndEvents,
-    verifier?: KeyVerifier,
+    keys?: KeyFinder,
+    exporter?: Uint8Array,
   ) {
     this.#store = store;
     this.#grants = grants;
     this.#timeoutMs = timeoutMs;
     this.#events = events;
     this.#now = now;
-    this.#handshake = new ServerHandshake(verifier, timeoutMs, now);
+    this.#handshake = new ServerHandshake(keys, exporter, timeoutMs, now);
   }
 
   receive(chunk: Uint8Array, now: number): void {

@@ -690,10 +690,9 @@ export async function withstandsReceiver(
   const greeted: Hello = { ...hello, role: "receive", follow: random.below(2) === 0 };
   const receiver = new ServerEnd(new MemoryStore(), granted, 30_000, now, {
     onHello: () => ({ fresh: false }),
-    onReceiver: ({ decoder }) => {
-      const events = { onWritable: () => {} };
-      provider = new PlaybackSender(greeted, decoder, supply, 30_000, false, now, events);
-      decoder.resume();
+    onReceiver: (client) => {
+      provider = new PlaybackSender(client, supply, 30_000, now, () => {});
+      provider.start();
     },
   });
   receiver.receive(Buffer.concat([preface, encodeControl(MessageType.hello, 0, greeted)]), now);

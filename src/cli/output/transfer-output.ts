@@ -1,6 +1,7 @@
 /** Output of `frames send` and `frames receive`: progress, messages, the summary and the error. */
 import { resolve } from "node:path";
-import type { ReceiveEvent, ReceiveOptions, ReceiveSummary } from "../../client/receive.ts";
+import type { ReceiveSummary } from "../../client/receive.ts";
+import type { ReceiveEvent, ReceiveOptions } from "../../client/receive-options.ts";
 import type { SendSummary } from "../../client/send.ts";
 import type { SendEvent } from "../../client/send-event.ts";
 import type { SendOptions } from "../../client/send-options.ts";

@@ -12,11 +12,12 @@ import {
   type ControlMessage,
   type ControlType,
   type Done,
-  type Hello,
   MessageType,
   unexpectedMessage,
   videoFeature,
 } from "../../wire/messages.ts";
+import type { AdmittedClient } from "../handshake.ts";
+import { peerError } from "../frame-errors.ts";
 import { CursorReports } from "./cursor-reports.ts";
 import { LiveWindow } from "../live-window.ts";
 import { LargeFrame } from "../large-frame.ts";
@@ -44,16 +45,10 @@ interface LargeItem {
   readonly id: number;
 }
 
-/** Callbacks of a playback sender. */
-export interface PlaybackSenderEvents {
-  /** Called when more can be sent; call `transmit`. */
-  onWritable(): void;
-}
-
 export class PlaybackSender implements MessageHandler {
   readonly #decoder: Decoder;
   readonly #playback: Playback;
-  readonly #events: PlaybackSenderEvents;
+  readonly #onWritable: () => void;
   readonly #keepalive: Keepalive;
   readonly #rateLimiter: RateLimiter;
   readonly #window: SendWindow<number, SentFrame>;
@@ -82,23 +77,21 @@ export class PlaybackSender implements MessageHandler {
   readonly #unsent = { gone: 0, unread: 0, dropped: 0 };
 
   /**
-   * @param decoder decoder of the connection, after the client's HELLO
+   * @param client has got WELCOME
    * @param timeoutMs a client silent for this long counts as gone
-   * @param requiresKey whether the client had to prove a key
    * @param now ms since 1970 of a clock that never jumps, as in all methods
+   * @param onWritable called when more can be sent; call `transmit`
    */
   constructor(
-    hello: Hello,
-    decoder: Decoder,
+    { hello, decoder, requiresKey }: AdmittedClient,
     playback: Playback,
     timeoutMs: number,
-    requiresKey: boolean,
     now: number,
-    events: PlaybackSenderEvents,
+    onWritable: () => void,
   ) {
     this.#decoder = decoder;
     this.#playback = playback;
-    this.#events = events;
+    this.#onWritable = onWritable;
     this.#now = now;
     this.#keepalive = new Keepalive(now, timeoutMs);
     this.#keepalive.onHandshakeDone();
@@ -140,6 +133,11 @@ export class PlaybackSender implements MessageHandler {
     return this.#rateLimiter.isOverLimit;
   }
 
+  /** Begins with what the decoder has kept after the handshake. Call it once. */
+  start(): void {
+    this.#decoder.resume();
+  }
+
   /**
    * Processes bytes from the client.
    *
@@ -164,13 +162,13 @@ export class PlaybackSender implements MessageHandler {
     const awaited = this.#phase === "ending" ? "DONE" : "receipts";
     if (this.#keepalive.tick(now, awaited, this.#decoder.incompleteMessage)) {
       this.#send(MessageType.ping, 0, { time: toWireTime(now) });
-      this.#events.onWritable();
+      this.#onWritable();
     }
     if (this.#rateLimiter.refill(now)) {
       this.#decoder.resume();
-      this.#events.onWritable();
+      this.#onWritable();
     }
-    if (this.#cursorReports.hasUnreported) this.#events.onWritable();
+    if (this.#cursorReports.hasUnreported) this.#onWritable();
   }
 
   /** Queues ERROR as the last message; the caller sends it with `transmit`. */
@@ -229,7 +227,7 @@ export class PlaybackSender implements MessageHandler {
     this.#sendCursor();
     this.#send(MessageType.end, 0, { frames: this.#window.ended });
     this.#phase = "ending";
-    if (!out.packAll(this.#controls)) this.#events.onWritable();
+    if (!out.packAll(this.#controls)) this.#onWritable();
   }
 
   /** Packs a frame, or the start of a large one. Returns whether packing can continue. */
@@ -253,7 +251,7 @@ export class PlaybackSender implements MessageHandler {
     this.#window.begin(frame);
     this.#liveWindow?.begin();
     if (isLarge) {
-      const large = new LargeFrame(frame, () => this.#events.onWritable());
+      const large = new LargeFrame(frame, () => this.#onWritable());
       this.#large = { frame: large, item, id };
     } else this.#onFrameSent(item, crc);
     return true;
@@ -356,17 +354,12 @@ export class PlaybackSender implements MessageHandler {
     // DONE is the client's last message.
     if (this.#phase === "done") throw unexpectedMessage(message.type);
     switch (message.type) {
-      case MessageType.error: {
-        const { error, message: text } = message.body;
-        throw new FramesError(
-          errorByNumber(error, "end"),
-          `The receiver says: ${truncateMessage(text)}`,
-        );
-      }
+      case MessageType.error:
+        throw peerError("receiver", message.body);
       case MessageType.ping:
         if (++this.#pongs > maxQueuedPongs) return;
         this.#send(MessageType.pong, 0, { time: message.body.time, clock: toWireTime(this.#now) });
-        return this.#events.onWritable();
+        return this.#onWritable();
       case MessageType.pong:
         return;
       case MessageType.refused:
@@ -387,7 +380,7 @@ export class PlaybackSender implements MessageHandler {
       );
     }
     this.#ack(frames);
-    this.#events.onWritable();
+    this.#onWritable();
   }
 
   #ack(frames: number): void {
@@ -409,7 +402,7 @@ export class PlaybackSender implements MessageHandler {
     const large = this.#large;
     if (large?.id === id && large.item.frame.sequence === sequence) {
       this.#abort(new FramesError(errorByNumber(error, "refusal"), truncateMessage(message)), true);
-      return this.#events.onWritable();
+      return this.#onWritable();
     }
     const entry = this.#window.findUnrefused(sequence);
     if (entry === undefined) throw unexpectedMessage(MessageType.refused);

@@ -26,6 +26,7 @@ import {
 } from "../../wire/messages.ts";
 import { codecOf, PictureHead } from "../../video/picture-head.ts";
 import { tooLargeError } from "../frame-errors.ts";
+import type { ReceiverEvent } from "./receiver-events.ts";
 import type { OutcomeCounts } from "./outcome-counts.ts";
 
 type LostBody = ControlBodies[typeof MessageType.lost];
@@ -63,14 +64,9 @@ export interface IncomingSourcesHooks {
   sourceInfo(stream: string, source: SourceDeclaration): SourceInfo;
   /** Sends REFUSED. */
   sendRefused(id: number, sequence: number, error: FramesError): void;
-  /** Called when a frame has ended and its outcome is known. Not called for aborted frames. */
-  onFrameEnded(source: string, frame: FrameDescription, outcome: Outcome): void;
-  onLost(
-    source: string,
-    frames: number,
-    error: FramesError,
-    ranges: readonly (readonly [first: number, last: number])[],
-  ): void;
+  onEvent(event: ReceiverEvent): void;
+  /** Whether frames that were not refused are reported. */
+  readonly reportsStored: boolean;
   /** Called when the store finished a frame asynchronously. */
   onLateOutcome(): void;
   /** Called when the store failed asynchronously. */
@@ -313,7 +309,7 @@ export class IncomingSources {
         .then((resolved) => {
           if (resolved instanceof FramesError) this.#refuse(id, incoming, description, resolved);
           resolve(resolved);
-          this.#hooks.onFrameEnded(incoming.name, description, resolved);
+          this.#report(incoming, description, resolved);
           this.#hooks.onLateOutcome();
         })
         .catch((error: unknown) => this.#hooks.onError(error));
@@ -330,7 +326,12 @@ export class IncomingSources {
     outcome: Outcome | "aborted",
   ): void {
     this.#outcomes.add(outcome);
-    if (outcome !== "aborted") this.#hooks.onFrameEnded(incoming.name, description, outcome);
+    if (outcome !== "aborted") this.#report(incoming, description, outcome);
+  }
+
+  #report(incoming: IncomingSource, frame: FrameDescription, outcome: Outcome): void {
+    if (!this.#hooks.reportsStored && !(outcome instanceof FramesError)) return;
+    this.#hooks.onEvent({ type: "frame", source: incoming.name, frame, outcome });
   }
 
   /** Handles ABORT: discards the unfinished frame. */
@@ -372,7 +373,13 @@ export class IncomingSources {
   #reportLoss(id: number, body: LostBody): void {
     const frames = body.ranges.reduce((sum, [first, last]) => sum + last - first + 1, 0);
     const safeFrames = Math.min(frames, Number.MAX_SAFE_INTEGER);
-    this.#hooks.onLost(this.sourceName(id), safeFrames, lossError(body), body.ranges);
+    this.#hooks.onEvent({
+      type: "lost",
+      source: this.sourceName(id),
+      frames: safeFrames,
+      error: lossError(body),
+      ranges: body.ranges,
+    });
   }
 
   /** Returns the body of ANSWER for the offered frames: one letter for each. */

@@ -1,4 +1,4 @@
-/** Events and limits of a receiver: what it reports to its caller, and what it grants. */
+/** What a receiver reports, what it needs of its caller, and what it grants. */
 import type { ErrorName, FramesError } from "../../errors.ts";
 import type { FrameDescription, Outcome, RunSlice } from "../../frame.ts";
 import type { Welcome } from "../../wire/messages.ts";
@@ -6,8 +6,42 @@ import type { Welcome } from "../../wire/messages.ts";
 /** Errors caused by the sender itself, and not by the link or the server. */
 export const peerFaults: ReadonlySet<ErrorName> = new Set(["protocol", "damaged", "limit"]);
 
-/** Callbacks of a receiver. */
-export interface ReceiverEvents {
+/** What happens on the connection of a receiver. */
+export type ReceiverEvent =
+  /** At a client: the server has admitted it. */
+  | { readonly type: "welcome"; readonly welcome: Welcome }
+  /** A frame has ended and its outcome is known. Aborted frames are not reported. */
+  | {
+      readonly type: "frame";
+      readonly source: string;
+      readonly frame: FrameDescription;
+      readonly outcome: Outcome;
+    }
+  | {
+      readonly type: "lost";
+      readonly source: string;
+      readonly frames: number;
+      readonly error: FramesError;
+      readonly ranges: readonly (readonly [first: number, last: number])[];
+    }
+  /** A journalled frame is no longer at the server (GONE). */
+  | {
+      readonly type: "gone";
+      readonly source: string;
+      readonly sequence: number;
+      readonly name: string;
+    }
+  /** The server's position after the first `endedFrames` frames that ended on this connection. */
+  | { readonly type: "cursor"; readonly cursor: string; readonly endedFrames: number }
+  /** The answer to the PING of this time. */
+  | { readonly type: "pong"; readonly time: string };
+
+/** The caller of a receiver. */
+export interface ReceiverHost {
+  /** An error that it throws ends the connection. */
+  onEvent?(event: ReceiverEvent): void;
+  /** Whether frames that were not refused are reported as well. */
+  readonly reportsStored?: boolean;
   /** Runs costly work. Default: runs it at once. */
   readonly runSlice?: RunSlice;
   /** Returns whether further messages must wait for a slice of work. Default: never. */
@@ -19,27 +53,8 @@ export interface ReceiverEvents {
   acquireSource?(stream: string, source: string): void | Promise<void>;
   /** Called when a source id is declared for another source. */
   releaseSource?(stream: string, source: string): void;
-  /** Called when a frame has ended and its outcome is known. Not called for aborted frames. */
-  onFrameEnded?(source: string, frame: FrameDescription, outcome: Outcome): void;
-  onLost?(
-    source: string,
-    frames: number,
-    error: FramesError,
-    ranges: readonly (readonly [first: number, last: number])[],
-  ): void;
-  /** Called on a client when the server has admitted it. */
-  onWelcome?(welcome: Welcome): void;
-  /** Called for GONE: a journalled frame that is no longer at the server. */
-  onGone?(source: string, frame: { readonly sequence: number; readonly name: string }): void;
-  /**
-   * Called for CURSOR, the server's position after the first `ended` frames that ended on this
-   * connection.
-   */
-  onCursor?(cursor: string, ended: number): void;
   /** Called for every message sent or received, for verbose output. */
   trace?(direction: "->" | "<-", line: string): void;
-  /** Called for PONG, with the time of the PING that it answers. */
-  onPong?(time: string): void;
   /**
    * Called when the store should be flushed: a frame was finished asynchronously, or reading has
    * resumed.

@@ -5,7 +5,7 @@
  * calls `ack`.
  */
 import { runAtOnce } from "../../common/work-queue.ts";
-import { errorByNumber, FramesError, truncateMessage } from "../../errors.ts";
+import { FramesError } from "../../errors.ts";
 import type { FrameDescription, FrameStore } from "../../frame.ts";
 import { Decoder, type MessageHandler } from "../../wire/decode.ts";
 import { encodeControl } from "../../wire/encode.ts";
@@ -23,9 +23,14 @@ import {
   videoFeature,
   type Welcome,
 } from "../../wire/messages.ts";
+import { peerError } from "../frame-errors.ts";
 import { Keepalive, toWireTime } from "../keepalive.ts";
-import { peerFaults, type FlushSnapshot } from "./receiver-events.ts";
-import type { ReceiverEvents, ReceiverLimits } from "./receiver-events.ts";
+import {
+  type FlushSnapshot,
+  peerFaults,
+  type ReceiverHost,
+  type ReceiverLimits,
+} from "./receiver-events.ts";
 import { type AdmittedClient, ClientHandshake } from "../handshake.ts";
 import { IncomingSources, lossesPerSlice, toSourceInfo } from "./incoming-sources.ts";
 import { Receipts } from "./receipts.ts";
@@ -38,7 +43,7 @@ type Phase = "handshake" | "open" | "ending" | "done" | "failed";
 export class Receiver implements MessageHandler {
   readonly #decoder: Decoder;
   readonly #grants: ReceiverLimits;
-  readonly #events: ReceiverEvents;
+  readonly #host: ReceiverHost;
   readonly #keepalive: Keepalive;
   readonly #sources: IncomingSources;
   /** At a server the client's, at a client its own. */
@@ -74,7 +79,7 @@ export class Receiver implements MessageHandler {
     grants: ReceiverLimits,
     timeoutMs: number,
     now: number,
-    events: ReceiverEvents,
+    host: ReceiverHost,
     peer: AdmittedClient | ClientHandshake,
   ) {
     if (peer instanceof ClientHandshake) this.#handshake = peer;
@@ -84,7 +89,7 @@ export class Receiver implements MessageHandler {
     this.#decoder = this.#admitted?.decoder ?? new Decoder(this);
     this.#decoder.setHandler(this);
     this.#grants = grants;
-    this.#events = events;
+    this.#host = host;
     this.#keepalive = new Keepalive(now, timeoutMs);
     this.#rateLimiter = new RateLimiter(now);
     if (this.#admitted !== undefined) {
@@ -96,13 +101,13 @@ export class Receiver implements MessageHandler {
     this.#receipts = new Receipts(now);
     this.#sources = new IncomingSources(store, grants.limits, this.#outcomes, {
       sourceInfo: (stream, source) =>
-        toSourceInfo(this.#hello, this.#admitted?.keyName, stream, source),
+        toSourceInfo(this.#hello, this.#admitted?.key?.name, stream, source),
       sendRefused: (id, sequence, error) =>
         this.#send(MessageType.refused, id, { sequence, ...error.wireFields }),
-      onFrameEnded: (...frame) => events.onFrameEnded?.(...frame),
-      onLost: (...loss) => events.onLost?.(...loss),
-      onLateOutcome: () => events.onFlushNeeded?.(),
-      onError: (error) => events.onError?.(error),
+      reportsStored: host.reportsStored === true,
+      onEvent: (event) => host.onEvent?.(event),
+      onLateOutcome: () => host.onFlushNeeded?.(),
+      onError: (error) => host.onError?.(error),
     });
   }
 
@@ -198,7 +203,7 @@ export class Receiver implements MessageHandler {
   #waitFor(work: Promise<unknown>, onDone: () => void = () => {}): void {
     this.#waitCount++;
     this.#decoder.pause();
-    const run = this.#events.runSlice ?? runAtOnce;
+    const run = this.#host.runSlice ?? runAtOnce;
     const proceed = () => {
       this.#waitCount--;
       if (this.#isStopped) return;
@@ -208,13 +213,13 @@ export class Receiver implements MessageHandler {
     work
       .then(() => run(proceed))
       .catch((error: unknown) => {
-        if (!this.#isStopped) this.#events.onError?.(error);
+        if (!this.#isStopped) this.#host.onError?.(error);
       });
   }
 
   /** Pauses after a message if the turn is over. */
   #checkTurn(): void {
-    if (this.#events.isTurnOver?.() === true) this.#decoder.pause();
+    if (this.#host.isTurnOver?.() === true) this.#decoder.pause();
   }
 
   /** Waits for a slice if decoding was paused because the turn is over. */
@@ -245,7 +250,7 @@ export class Receiver implements MessageHandler {
     if (this.isPaused || this.#isStopped) return;
     this.#decoder.resume();
     this.#waitForTurn();
-    this.#events.onFlushNeeded?.();
+    this.#host.onFlushNeeded?.();
   }
 
   /** Sends PING. Returns its time, which the PONG repeats. */
@@ -329,7 +334,7 @@ export class Receiver implements MessageHandler {
   onConnected(now: number, exporter: Uint8Array | undefined): void {
     this.#keepalive.restart(now);
     const sentMessages = this.#handshake!.openingMessages();
-    this.#events.trace?.("->", `HELLO ${JSON.stringify(this.#hello)}`);
+    this.#host.trace?.("->", `HELLO ${JSON.stringify(this.#hello)}`);
     const proof = this.#handshake!.createProof(exporter, sentMessages);
     this.#outgoing.push(...sentMessages, ...(proof === undefined ? [] : [proof]));
   }
@@ -350,21 +355,19 @@ export class Receiver implements MessageHandler {
   #send<T extends ControlType>(type: T, source: number, body: ControlBodies[T]): void {
     // ERROR is the last message, even if the store finishes frames later.
     if (this.#phase === "failed") return;
-    this.#events.trace?.("->", `${typeName(type)} ${JSON.stringify(body)}`);
+    this.#host.trace?.("->", `${typeName(type)} ${JSON.stringify(body)}`);
     this.#outgoing.push(encodeControl(type, source, body));
   }
 
   // Callbacks of the decoder.
 
   onControl(message: ControlMessage): void {
-    this.#events.trace?.("<-", `${typeName(message.type)} ${JSON.stringify(message.body)}`);
+    this.#host.trace?.("<-", `${typeName(message.type)} ${JSON.stringify(message.body)}`);
     this.#rateLimiter.count();
     if (this.#rateLimiter.isOverLimit) this.#decoder.pause();
     else if (this.#phase === "open") this.#checkTurn();
     if (message.type === MessageType.error) {
-      const code = errorByNumber(message.body.error, "end");
-      const peer = this.#handshake === undefined ? "sender" : "server";
-      throw new FramesError(code, `The ${peer} says: ${truncateMessage(message.body.message)}`);
+      throw peerError(this.#handshake === undefined ? "sender" : "server", message.body);
     }
     if (message.type === MessageType.welcome) return this.#onWelcome(message.body);
     this.#checkPhase(message.type);
@@ -389,13 +392,21 @@ export class Receiver implements MessageHandler {
           clock: toWireTime(this.#now),
         });
       case MessageType.pong:
-        return this.#events.onPong?.(message.body.time);
+        return this.#host.onEvent?.({ type: "pong", time: message.body.time });
       case MessageType.gone:
         if (this.#handshake === undefined) throw unexpectedMessage(MessageType.gone);
-        return this.#events.onGone?.(this.#sources.sourceName(message.source), message.body);
+        return this.#host.onEvent?.({
+          type: "gone",
+          source: this.#sources.sourceName(message.source),
+          ...message.body,
+        });
       case MessageType.cursor:
         if (this.#handshake === undefined) throw unexpectedMessage(MessageType.cursor);
-        return this.#events.onCursor?.(message.body.cursor, this.#outcomes.endedCount);
+        return this.#host.onEvent?.({
+          type: "cursor",
+          cursor: message.body.cursor,
+          endedFrames: this.#outcomes.endedCount,
+        });
       default:
         throw unexpectedMessage(message.type);
     }
@@ -419,17 +430,17 @@ export class Receiver implements MessageHandler {
     this.#keepalive.onHandshakeDone();
     const isKnown = ({ features }: Hello | Welcome) => features?.includes(videoFeature) === true;
     if (isKnown(this.#hello) && isKnown(welcome)) this.#decoder.acceptKeyFlag();
-    this.#events.onWelcome?.(welcome);
+    this.#host.onEvent?.({ type: "welcome", welcome });
   }
 
   #declareSource(id: number, declaration: SourceDeclaration): void {
     const previous = this.#sources.checkDeclaration(id);
-    if (previous !== undefined) this.#events.releaseSource?.(previous.stream, previous.name);
+    if (previous !== undefined) this.#host.releaseSource?.(previous.stream, previous.name);
     const stream = declaration.stream ?? this.#hello.stream;
-    const acquired = this.#events.acquireSource?.(stream, declaration.name);
+    const acquired = this.#host.acquireSource?.(stream, declaration.name);
     const declare = () => {
       if (!this.#isStopped) return this.#sources.declare(id, stream, declaration);
-      this.#events.releaseSource?.(stream, declaration.name);
+      this.#host.releaseSource?.(stream, declaration.name);
     };
     if (!(acquired instanceof Promise)) return void declare();
     this.#isWaitingForSource = true;
@@ -438,7 +449,7 @@ export class Receiver implements MessageHandler {
 
   #onLost(id: number, body: ControlBodies[typeof MessageType.lost]): void {
     if (body.ranges.length <= lossesPerSlice) return this.#sources.recordLoss(id, body);
-    const run = this.#events.runSlice ?? runAtOnce;
+    const run = this.#host.runSlice ?? runAtOnce;
     this.#waitFor(this.#sources.recordLossInSlices(id, body, run));
   }
 
@@ -447,7 +458,7 @@ export class Receiver implements MessageHandler {
     const { unfinishedCount: unfinished } = this.#decoder;
     this.#receipts.checkWindow(this.unreceipted + unfinished, this.#grants.window.frames);
     if (more) this.#sources.checkUnfinishedLimit(unfinished);
-    this.#events.trace?.("<-", this.#sources.describeFrame(id, description));
+    this.#host.trace?.("<-", this.#sources.describeFrame(id, description));
     this.#sources.beginFrame(id, description);
   }
 
@@ -465,7 +476,7 @@ export class Receiver implements MessageHandler {
   #onOffer(id: number, offered: readonly OfferEntry[]): void {
     this.#receipts.addOffered(offered.length);
     const answered = this.#sources
-      .answerOffer(id, offered, this.#events.runSlice ?? runAtOnce)
+      .answerOffer(id, offered, this.#host.runSlice ?? runAtOnce)
       .then((answers) => {
         const message = encodeControl(MessageType.answer, id, { answers });
         this.#receipts.queueAnswer(message, offered.length);

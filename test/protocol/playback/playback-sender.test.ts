@@ -9,6 +9,7 @@ import { FramesError } from "../../../src/errors.ts";
 import type { Frame } from "../../../src/frame.ts";
 import { ClientHandshake } from "../../../src/protocol/handshake.ts";
 import { PlaybackSender } from "../../../src/protocol/playback/playback-sender.ts";
+import type { ReceiverEvent } from "../../../src/protocol/receive/receiver-events.ts";
 import { Receiver } from "../../../src/protocol/receive/receiver.ts";
 import { ServerEnd } from "../server-end.ts";
 import { SourceIds } from "../../../src/protocol/playback/source-ids.ts";
@@ -125,30 +126,18 @@ class Pair {
     const wished: Hello = { ...hello, role: "receive", ...fields };
     this.server = new ServerEnd(new MemoryStore(), grants, 30_000, this.now, {
       onHello: () => ({ fresh: false, identity: "i" }),
-      onReceiver: ({ decoder }) => {
-        const events = { onWritable: () => {} };
-        this.provider = new PlaybackSender(
-          wished,
-          decoder,
-          supply,
-          30_000,
-          false,
-          this.now,
-          events,
-        );
-        decoder.resume();
+      onReceiver: (client) => {
+        this.provider = new PlaybackSender(client, supply, 30_000, this.now, () => {});
+        this.provider.start();
       },
     });
     const events = {
-      onGone: (source: string, { sequence }: { sequence: number }) =>
-        this.told.push(`gone ${source} ${sequence}`),
-      onLost: (
-        source: string,
-        _: number,
-        { code }: FramesError,
-        ranges: readonly (readonly [number, number])[],
-      ) => this.told.push(`${code} ${source} ${ranges.join(" ")}`),
-      onCursor: (cursor: string, ended: number) => this.told.push(`${cursor} after ${ended}`),
+      onEvent: (event: ReceiverEvent) => {
+        if (event.type === "gone") this.told.push(`gone ${event.source} ${event.sequence}`);
+        if (event.type === "lost")
+          this.told.push(`${event.error.code} ${event.source} ${event.ranges.join(" ")}`);
+        if (event.type === "cursor") this.told.push(`${event.cursor} after ${event.endedFrames}`);
+      },
     };
     const greeting = new ClientHandshake(wished, undefined);
     this.client = new Receiver(this.store, grants, 30_000, this.now, events, greeting);

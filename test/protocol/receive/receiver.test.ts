@@ -118,8 +118,11 @@ describe("acquiring a source", () => {
     const ended: string[] = [];
     const lost: string[] = [];
     const peer = new Client(grants, store, {
-      onFrameEnded: (source) => ended.push(source),
-      onLost: (source) => lost.push(source),
+      reportsStored: true,
+      onEvent: (event) => {
+        if (event.type === "frame") ended.push(event.source);
+        if (event.type === "lost") lost.push(event.source);
+      },
     });
     peer.greet();
     peer.says(
