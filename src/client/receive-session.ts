@@ -61,8 +61,6 @@ export class ReceiveSession {
   /** Frames that count towards `first`: before this connection, and up to its last saved cursor. */
   #framesBefore = 0;
   #framesAtCursor = 0;
-  #finishedFrames = 0;
-  #receivedBytes = 0;
   #isStopping = false;
   #store = "";
 
@@ -205,7 +203,7 @@ export class ReceiveSession {
 
   /** Called after each connection that failed. */
   #onBroken(): void {
-    this.#updateProgress();
+    this.#reconnector.updateProgress(this.progress, false);
     // With `latest` there are no cursors, so no frame is resent.
     if (this.#hello.latest === true) this.#framesBefore += this.#connection?.counts.frames ?? 0;
     else this.#framesBefore = this.#framesAtCursor;
@@ -213,24 +211,9 @@ export class ReceiveSession {
 
   #tick(): void {
     this.#emitProgress();
-    this.#updateProgress();
     // An idle stream is normal with `follow`, so the connection itself counts as progress.
-    if (this.#hello.follow === true) this.#reconnector.onProgress(false);
-    if (this.#reconnector.remainingMs > 0 || this.#isStopping) return;
-    throw this.#reconnector.giveUpError(new FramesError("timeout", "the server sent no frame"));
-  }
-
-  #updateProgress(): void {
-    let finishedFrames = 0;
-    let receivedBytes = 0;
-    for (const source of this.#sources.values()) {
-      finishedFrames += source.settled + source.lost;
-      receivedBytes += source.bytes;
-    }
-    if (finishedFrames > this.#finishedFrames || receivedBytes > this.#receivedBytes)
-      this.#reconnector.onProgress(true);
-    this.#finishedFrames = finishedFrames;
-    this.#receivedBytes = receivedBytes;
+    this.#reconnector.updateProgress(this.progress, this.#hello.follow === true);
+    if (!this.#isStopping) this.#reconnector.checkProgress("the server sent no frame");
   }
 
   #progressOf(name: string): SourceProgress {

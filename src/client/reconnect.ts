@@ -3,6 +3,7 @@ import type { Key } from "../auth/key.ts";
 import { FramesError, systemCode } from "../errors.ts";
 import { type Address, formatAddress } from "../net/address.ts";
 import { monotonicNow } from "../common/clock.ts";
+import type { SourceProgress } from "../protocol/progress.ts";
 
 /** When connections use a key: never, always, or (`if-asked`) once the server answered `no-key`. */
 export interface ClientKeys {
@@ -71,6 +72,9 @@ export class Reconnector {
   #delaysSinceProgress = 0;
   #suspectErrors = 0;
   #lastProgressAt = monotonicNow();
+  /** Frames that ended and bytes transferred, at the last call of `updateProgress`. */
+  #endedFrames = 0;
+  #bytes = 0;
 
   constructor(address: Address, options: ReconnectOptions) {
     this.#address = address;
@@ -101,13 +105,32 @@ export class Reconnector {
   }
 
   /**
-   * Restarts the time until the session is given up.
+   * Restarts the time until the session is given up, if there was progress since the last call. Frames
+   * that ended also reset the pauses and the error count.
    *
-   * @param isFinal whether frames were settled; this also resets the pauses and the error count
+   * @param isIdle whether the connection has nothing to transfer, which counts as progress
    */
-  onProgress(isFinal: boolean): void {
-    if (isFinal) this.#delaysSinceProgress = this.#suspectErrors = 0;
-    this.#lastProgressAt = monotonicNow();
+  updateProgress(sources: readonly SourceProgress[], isIdle: boolean): void {
+    let endedFrames = 0;
+    let bytes = 0;
+    for (const source of sources) {
+      endedFrames += source.settled + source.lost;
+      bytes += source.bytes;
+    }
+    if (endedFrames > this.#endedFrames) this.#delaysSinceProgress = this.#suspectErrors = 0;
+    if (endedFrames > this.#endedFrames || bytes > this.#bytes || isIdle) {
+      this.#lastProgressAt = monotonicNow();
+    }
+    this.#endedFrames = endedFrames;
+    this.#bytes = bytes;
+  }
+
+  /**
+   * @param state what the server does not do, if there was no progress for too long
+   * @throws {FramesError} `given-up`
+   */
+  checkProgress(state: string): void {
+    if (this.remainingMs <= 0) throw this.#giveUpError(new FramesError("timeout", state));
   }
 
   /** Milliseconds until the session is given up; infinite without a limit. */
@@ -118,7 +141,7 @@ export class Reconnector {
   }
 
   /** Returns the `given-up` error; its message names the last error, `reason`. */
-  giveUpError(reason: FramesError): FramesError {
+  #giveUpError(reason: FramesError): FramesError {
     const seconds = this.#options.giveUpAfter! / 1000;
     return new FramesError("given-up", `Gave up after ${seconds} s: ${reason.message}`);
   }
@@ -133,7 +156,7 @@ export class Reconnector {
    * Connects until one connection completes.
    *
    * @param connect runs one connection, and rejects if it failed
-   * @param onBroken called after a failed connection; reports its progress with `onProgress`
+   * @param onBroken called after a failed connection; reports its progress with `updateProgress`
    * @param rules errors that `isLocalError` accepts are not retried; `isLive` shortens the pauses;
    * `onStolenSession` begins a new session
    * @throws the error that ends the session
@@ -205,7 +228,7 @@ export class Reconnector {
   /** Pauses, longer each time, with jitter so that clients do not reconnect all at once. */
   async #delay(reason: FramesError, isLive: boolean): Promise<void> {
     const { remainingMs } = this;
-    if (remainingMs <= 0) throw this.giveUpError(reason);
+    if (remainingMs <= 0) throw this.#giveUpError(reason);
     const maxMs = isLive ? maxLiveDelayMs : maxDelayMs;
     const delayMs = Math.min(initialDelayMs * 2 ** this.#delaysSinceProgress++, maxMs);
     const jitteredMs = Math.min(delayMs * (0.75 + Math.random() / 4), remainingMs);
@@ -219,6 +242,6 @@ export class Reconnector {
       const peer = formatAddress(this.#address);
       throw new FramesError("interrupted", `Interrupted while there was no connection to ${peer}`);
     }
-    if (this.remainingMs <= 0) throw this.giveUpError(reason);
+    if (this.remainingMs <= 0) throw this.#giveUpError(reason);
   }
 }

@@ -52,8 +52,6 @@ export class SendSession {
   readonly #remover: SentFileRemover;
   #connection: SendConnection | undefined;
   readonly #reconnector: Reconnector;
-  #finishedFrames = 0;
-  #sentBytes = 0;
 
   constructor({ plan, options, address, hello, keys, report, onEvent }: SendSessionOptions) {
     this.#hello = hello;
@@ -238,25 +236,11 @@ export class SendSession {
   #tick(): void {
     this.#emitProgress();
     this.#updateProgress();
-    if (this.#reconnector.remainingMs > 0) return;
-    const reason = new FramesError("timeout", "the server confirmed no frame");
-    throw this.#reconnector.giveUpError(reason);
+    this.#reconnector.checkProgress("the server confirmed no frame");
   }
 
-  /** Reports progress since the last call; an idle connection counts as progress. */
   #updateProgress(): void {
-    let finishedFrames = 0;
-    let sentBytes = 0;
-    for (const { progress } of this.#sources) {
-      finishedFrames += progress.settled + progress.lost;
-      sentBytes += progress.bytes;
-    }
-    const isIdle = this.#connection?.isIdle === true;
-    if (finishedFrames > this.#finishedFrames || sentBytes > this.#sentBytes || isIdle) {
-      this.#reconnector.onProgress(finishedFrames > this.#finishedFrames);
-    }
-    this.#finishedFrames = finishedFrames;
-    this.#sentBytes = sentBytes;
+    this.#reconnector.updateProgress(this.progress, this.#connection?.isIdle === true);
   }
 
   #stop(): void {
