@@ -13,12 +13,15 @@ import {
 
 /** Times are in milliseconds. */
 export interface ClientConnectionOptions {
+  readonly address: Address;
   readonly timeout: number;
   readonly connectTimeout: number;
   /** Key to prove over TLS 1.3; without one the connection is plain. */
   readonly key?: Key | undefined;
   /** Bandwidth limit in bytes a second. */
   readonly maxBytesPerSecond?: number | undefined;
+  /** Called about once a second; an error thrown here ends the connection. */
+  readonly onTick: () => void;
 }
 
 /** Time that frames in flight have after a stop, in milliseconds. */
@@ -30,7 +33,6 @@ export abstract class ClientConnection<Result> implements ConnectionHandler {
   protected abstract readonly verb: "delivered" | "received";
   /** `HOST:PORT` of the server. */
   protected readonly peer: string;
-  readonly #address: Address;
   readonly #options: ClientConnectionOptions;
   readonly #finished = Promise.withResolvers<Result>();
   #connection: Connection | undefined;
@@ -41,10 +43,9 @@ export abstract class ClientConnection<Result> implements ConnectionHandler {
   /** Set by `completeWhenClosed`. */
   #result: { readonly value: Result } | undefined;
 
-  constructor(address: Address, options: ClientConnectionOptions) {
-    this.#address = address;
+  constructor(options: ClientConnectionOptions) {
     this.#options = options;
-    this.peer = formatAddress(address);
+    this.peer = formatAddress(options.address);
   }
 
   /** Begins the conversation; the connection is open. */
@@ -53,8 +54,8 @@ export abstract class ClientConnection<Result> implements ConnectionHandler {
   protected abstract receive(chunk: Uint8Array, now: number): void;
   /** Sends what is ready; called while the connection is open. */
   protected abstract send(connection: Connection): void;
-  /** Checks timeouts; an error that it throws ends the connection. */
-  protected abstract onTick(now: number): void;
+  /** Checks the timeouts of the conversation. */
+  protected abstract checkTimeouts(now: number): void;
   /**
    * Tells the server why the connection ends, and closes it.
    *
@@ -90,10 +91,10 @@ export abstract class ClientConnection<Result> implements ConnectionHandler {
    * @throws {FramesError} if the connection failed
    */
   async run(): Promise<Result> {
-    const { connectTimeout, key, maxBytesPerSecond } = this.#options;
+    const { address, connectTimeout, key, maxBytesPerSecond } = this.#options;
     const isSecure = key !== undefined;
     try {
-      const connecting = connect(this.#address, this, connectTimeout, isSecure, maxBytesPerSecond);
+      const connecting = connect(address, this, connectTimeout, isSecure, maxBytesPerSecond);
       // Races `#finished` while connecting too, so that a stop need not wait for it.
       return await Promise.race([
         connecting.then(() => this.#finished.promise),
@@ -148,7 +149,9 @@ export abstract class ClientConnection<Result> implements ConnectionHandler {
   }
 
   tick(now: number): void {
-    if (!this.#isEnded) this.onTick(now);
+    if (this.#isEnded) return;
+    this.#options.onTick();
+    this.checkTimeouts(now);
   }
 
   onEnd(): void {

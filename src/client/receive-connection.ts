@@ -3,7 +3,6 @@ import { ClientConnection, type ClientConnectionOptions } from "./client-connect
 import { asFramesError, FramesError } from "../errors.ts";
 import { CommitLoop, type CommitMember } from "../common/commit-loop.ts";
 import type { ReceiveTarget } from "../frame.ts";
-import type { Address } from "../net/address.ts";
 import { monotonicNow } from "../common/clock.ts";
 import type { Connection } from "../net/connection.ts";
 import { ClientHandshake } from "../protocol/handshake.ts";
@@ -22,8 +21,6 @@ export interface ReceiveConnectionOptions extends ClientConnectionOptions {
   readonly grants: ReceiverLimits;
   /** Called with each event of the receiver. An error that it throws ends the connection. */
   readonly onEvent: (event: ReceiverEvent) => void;
-  /** Called about once a second; an error thrown here ends the connection. */
-  readonly onTick: () => void;
   /** A cursor was saved that covers the first `endedFrames` frames of this connection. */
   readonly onCursorSaved: (endedFrames: number) => void;
   readonly trace: ReceiverHost["trace"];
@@ -58,8 +55,8 @@ export class ReceiveConnection
   /** Whether data arrived since the last turn of the event loop. */
   #hasNewData = false;
 
-  constructor(address: Address, options: ReceiveConnectionOptions) {
-    super(address, options);
+  constructor(options: ReceiveConnectionOptions) {
+    super(options);
     this.#options = options;
     this.#target = options.target;
     const { hello, grants, timeout, key, trace } = options;
@@ -179,8 +176,7 @@ export class ReceiveConnection
     });
   }
 
-  protected onTick(now: number): void {
-    this.#options.onTick();
+  protected checkTimeouts(now: number): void {
     this.#receiver.tick(now, this.connection!.isPaused);
   }
 

@@ -115,7 +115,8 @@ export class ReceiveSession {
     const framesBefore = this.#framesBefore;
     this.#framesAtCursor = framesBefore;
     for (const key of this.#recent.keys()) this.#recent.set(key, Infinity);
-    this.#connection = new ReceiveConnection(address, {
+    this.#connection = new ReceiveConnection({
+      address,
       hello: {
         ...this.#hello,
         ...(cursor === undefined || this.#hello.latest === true ? {} : { cursor }),

@@ -1,7 +1,6 @@
 /** One connection of a sending client: joins a `Sender` and a socket. */
 import { ClientConnection, type ClientConnectionOptions } from "./client-connection.ts";
 import { asFramesError, FramesError } from "../errors.ts";
-import type { Address } from "../net/address.ts";
 import { monotonicNow } from "../common/clock.ts";
 import type { Connection } from "../net/connection.ts";
 import type { OutgoingSource } from "../protocol/send/outgoing-source.ts";
@@ -13,11 +12,8 @@ import type { Done, Welcome } from "../wire/messages.ts";
 
 export interface SendConnectionOptions
   extends ClientConnectionOptions, Omit<SenderOptions, "timeoutMs" | "now" | "onWritable"> {
-  readonly address: Address;
   /** Called with each event of the sender. */
   readonly onEvent: (event: SenderEvent) => void;
-  /** Called about once a second; an error thrown here ends the connection. */
-  readonly onTick: () => void;
 }
 
 /** What the server said when everything was delivered. */
@@ -42,7 +38,7 @@ export class SendConnection extends ClientConnection<SendConnectionResult> {
   #sourceFailure: { error: unknown } | undefined;
 
   constructor(options: SendConnectionOptions) {
-    super(options.address, options);
+    super(options);
     this.#options = options;
     this.#sender = new Sender({
       ...options,
@@ -138,8 +134,7 @@ export class SendConnection extends ClientConnection<SendConnectionResult> {
     else this.failWith(this.#sourceFailure.error);
   }
 
-  protected onTick(now: number): void {
-    this.#options.onTick();
+  protected checkTimeouts(now: number): void {
     this.#sender.tick(now);
   }
 

@@ -9,7 +9,7 @@ import { WriteQueue } from "./write-queue.ts";
 import { PacedSocket } from "./paced-socket.ts";
 
 /**
- * What a connection drives: one end of a conversation. An error that a method throws is passed to
+ * One end of a conversation, which a connection drives. An error that a method throws is passed to
  * `fail`.
  */
 export interface ConnectionHandler {

@@ -34,7 +34,7 @@ export function encodePreface(): Uint8Array {
 /** Fields of WELCOME that depend on the server and on the client. */
 export type WelcomeFields = Omit<Welcome, "durable" | "receipts">;
 
-/** A client that was admitted: what the machine of its role needs. */
+/** An admitted client, for the machine of its role. */
 export interface AdmittedClient {
   readonly hello: Hello;
   /** The key that the client proved. */

@@ -1,4 +1,4 @@
-/** What a connected client does, as its `PeerConnection` sees it. */
+/** The role of a connected client, as its `PeerConnection` sees it. */
 import type { CommitMember } from "../common/commit-loop.ts";
 import type { FramesError } from "../errors.ts";
 import type { FlushSnapshot } from "../protocol/receive/receiver-events.ts";

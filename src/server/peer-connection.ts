@@ -1,4 +1,4 @@
-/** One connected client: joins its socket, its role and the server, from opening to closing. */
+/** A connected client: joins its socket, its role and the server, from opening to closing. */
 import { allowsStream, type KeyEntry } from "../auth/key.ts";
 import { FramesError } from "../errors.ts";
 import type { RunSlice } from "../frame.ts";
@@ -19,7 +19,7 @@ export class PeerConnection implements ConnectionHandler, ServerConnection {
   readonly #server: ServerContext;
   readonly #isFull: boolean;
   readonly #closed = Promise.withResolvers<void>();
-  /** What the client does now; another role follows its admission. */
+  /** The current role. Another one follows the admission. */
   role: ConnectionRole;
   #connection: Connection | undefined;
   #failure: FramesError | undefined;

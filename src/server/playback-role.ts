@@ -213,7 +213,7 @@ export class PlaybackRole implements ConnectionRole, RetentionHold {
     socket.finish();
   }
 
-  /** What the client has got, in the words of a client that sends. */
+  /** Frames that the client has got or refused, as a client that sends would count them. */
   get counts(): Done {
     const { frames, refused } = this.#sender!.counts;
     return { frames: frames + refused, stored: frames, present: 0, refused, aborted: 0 };

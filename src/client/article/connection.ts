@@ -1,7 +1,6 @@
 /** One connection to the article's server (SPEC appendix A): sends one source over a socket. */
 import { asFramesError, FramesError, systemCode } from "../../errors.ts";
 import type { Frame, FrameSource, Loss } from "../../frame.ts";
-import type { Address } from "../../net/address.ts";
 import { monotonicNow } from "../../common/clock.ts";
 import type { Connection } from "../../net/connection.ts";
 import { ClientConnection, type ClientConnectionOptions } from "../client-connection.ts";
@@ -19,8 +18,6 @@ export interface ArticleSendConnectionEvents {
   /** The server has read a picture. */
   onDelivered(frame: Frame): void;
   onUndelivered(loss: Loss): void;
-  /** Called about once a second. */
-  onTick(): void;
   trace?(direction: "->" | "<-", line: string): void;
 }
 
@@ -54,12 +51,11 @@ export class ArticleSendConnection extends ClientConnection<void> {
   #isSourceDone = false;
 
   constructor(
-    address: Address,
     source: FrameSource,
     options: ArticleSendConnectionOptions,
     events: ArticleSendConnectionEvents,
   ) {
-    super(address, options);
+    super(options);
     this.#source = source;
     this.#stream = options.stream;
     this.#events = events;
@@ -244,8 +240,7 @@ export class ArticleSendConnection extends ClientConnection<void> {
     this.#sender.receive(chunk, now);
   }
 
-  protected onTick(now: number): void {
-    this.#events.onTick();
+  protected checkTimeouts(now: number): void {
     // Throws `timeout` if an answer is overdue, also when the server does not read at all.
     this.#sender.tick(now);
   }

@@ -94,11 +94,13 @@ export async function sendArticlePlan(
       if (interrupted) break;
       const sourceProgress = progress[index]!;
       const limits = {
+        address,
         stream,
+        onTick: emitProgress,
         timeout: options.timeout ?? 30_000,
         connectTimeout: options.connectTimeout ?? 10_000,
       };
-      connection = new ArticleSendConnection(address, source, limits, {
+      connection = new ArticleSendConnection(source, limits, {
         onWelcome: () => {
           source.onConnected?.();
           if (index === 0) {
@@ -124,7 +126,6 @@ export async function sendArticlePlan(
           const undelivered = { source: source.name, first, last, what, error };
           onEvent({ type: "undelivered", report: undelivered });
         },
-        onTick: emitProgress,
         ...(onMessage === undefined ? {} : { trace: (...line) => onMessage(...line) }),
       });
       await connection.run();

@@ -1,4 +1,4 @@
-/** What a receiver reports, what it needs of its caller, and what it grants. */
+/** Events of a receiver, functions that its caller provides, and limits that it grants. */
 import type { ErrorName, FramesError } from "../../errors.ts";
 import type { FrameDescription, Outcome, RunSlice } from "../../frame.ts";
 import type { Welcome } from "../../wire/messages.ts";
@@ -6,7 +6,7 @@ import type { Welcome } from "../../wire/messages.ts";
 /** Errors caused by the sender itself, and not by the link or the server. */
 export const peerFaults: ReadonlySet<ErrorName> = new Set(["protocol", "damaged", "limit"]);
 
-/** What happens on the connection of a receiver. */
+/** An event of the connection of a receiver. */
 export type ReceiverEvent =
   /** At a client: the server has admitted it. */
   | { readonly type: "welcome"; readonly welcome: Welcome }
