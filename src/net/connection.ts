@@ -125,7 +125,7 @@ export class Connection {
 
   /** Sends what has become ready, and reads again if the handler is no longer paused. */
   wake(): void {
-    if (!this.#isRunning) this.run(doNothing);
+    this.run(doNothing);
   }
 
   #pauseOrResume(): void {
