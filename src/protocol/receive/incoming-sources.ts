@@ -1,4 +1,5 @@
 /** The sources that one sender has declared, and their frames on the way into the store. */
+import { defined } from "../../common/defined.ts";
 import { compileCheaply, countBegunFrame } from "../../common/compilation.ts";
 import { errorByNumber, FramesError, truncateMessage } from "../../errors.ts";
 import type {
@@ -26,7 +27,7 @@ import {
 } from "../../wire/messages.ts";
 import { codecOf, PictureHead } from "../../video/picture-head.ts";
 import { tooLargeError } from "../frame-errors.ts";
-import type { ReceiverEvent } from "./receiver-events.ts";
+import type { ReceiverHost } from "./receiver-events.ts";
 import type { OutcomeCounts } from "./outcome-counts.ts";
 
 type LostBody = ControlBodies[typeof MessageType.lost];
@@ -58,19 +59,14 @@ interface IncomingFrame {
   writer: FrameWriter | PictureHead | FramesError;
 }
 
-/** Callbacks into the receiver that owns the sources. */
+/** What the sources need of the receiver that owns them. */
 export interface IncomingSourcesHooks {
-  /** Returns the description of a source for the store. */
-  sourceInfo(stream: string, source: SourceDeclaration): SourceInfo;
+  readonly host: ReceiverHost;
+  /** The HELLO of the connection, and the name of the key that its sender proved. */
+  readonly hello: Hello;
+  readonly key: string | undefined;
   /** Sends REFUSED. */
   sendRefused(id: number, sequence: number, error: FramesError): void;
-  onEvent(event: ReceiverEvent): void;
-  /** Whether frames that were not refused are reported. */
-  readonly reportsStored: boolean;
-  /** Called when the store finished a frame asynchronously. */
-  onLateOutcome(): void;
-  /** Called when the store failed asynchronously. */
-  onError(error: unknown): void;
 }
 
 /** Offered frames compared in one slice of work, and ranges of lost frames recorded in one. */
@@ -89,6 +85,7 @@ export class IncomingSources {
   readonly #limits: Welcome["limits"];
   readonly #outcomes: OutcomeCounts;
   readonly #hooks: IncomingSourcesHooks;
+  readonly #host: ReceiverHost;
   readonly #sources = new Map<number, IncomingSource>();
   #foundCount = 0;
   #bufferedBytes = 0;
@@ -105,6 +102,7 @@ export class IncomingSources {
     this.#limits = limits;
     this.#outcomes = outcomes;
     this.#hooks = hooks;
+    this.#host = hooks.host;
     compileCheaply(this.beginFrame, this.writePayload, this.finishFrame, this.#onFrameEnded);
     compileCheaply(this.#openStore, this.#sourceWithId);
   }
@@ -174,16 +172,9 @@ export class IncomingSources {
 
   /** Returns the source's store, or the error with which its frames are refused. */
   #openStore(incoming: IncomingSource): SourceStore | FramesError {
-    const { stream, name, raw, revises, session } = incoming;
     return (incoming.store ??= catchFrameError(() => {
-      return this.#store.open(
-        this.#hooks.sourceInfo(stream, {
-          name,
-          ...(raw === undefined ? {} : { raw }),
-          ...(revises === undefined ? {} : { revises }),
-          ...(session === undefined ? {} : { session }),
-        }),
-      );
+      const { hello, key } = this.#hooks;
+      return this.#store.open(toSourceInfo(hello, key, incoming));
     }));
   }
 
@@ -310,9 +301,9 @@ export class IncomingSources {
           if (resolved instanceof FramesError) this.#refuse(id, incoming, description, resolved);
           resolve(resolved);
           this.#report(incoming, description, resolved);
-          this.#hooks.onLateOutcome();
+          this.#host.onFlushNeeded?.();
         })
-        .catch((error: unknown) => this.#hooks.onError(error));
+        .catch((error: unknown) => this.#host.onError?.(error));
       return;
     }
     if (outcome instanceof FramesError) this.#refuse(id, incoming, description, outcome);
@@ -330,8 +321,8 @@ export class IncomingSources {
   }
 
   #report(incoming: IncomingSource, frame: FrameDescription, outcome: Outcome): void {
-    if (!this.#hooks.reportsStored && !(outcome instanceof FramesError)) return;
-    this.#hooks.onEvent({ type: "frame", source: incoming.name, frame, outcome });
+    if (this.#host.reportsStored !== true && !(outcome instanceof FramesError)) return;
+    this.#host.onEvent?.({ type: "frame", source: incoming.name, frame, outcome });
   }
 
   /** Handles ABORT: discards the unfinished frame. */
@@ -373,7 +364,7 @@ export class IncomingSources {
   #reportLoss(id: number, body: LostBody): void {
     const frames = body.ranges.reduce((sum, [first, last]) => sum + last - first + 1, 0);
     const safeFrames = Math.min(frames, Number.MAX_SAFE_INTEGER);
-    this.#hooks.onEvent({
+    this.#host.onEvent?.({
       type: "lost",
       source: this.sourceName(id),
       frames: safeFrames,
@@ -439,26 +430,24 @@ function lossError({ error, message }: LostBody): FramesError {
  *
  * @param key name of the key that the sender proved
  */
-export function toSourceInfo(
-  { role, session, conflict, again, revises, durable, features, key: keyId }: Hello,
+function toSourceInfo(
+  hello: Hello,
   key: string | undefined,
-  stream: string,
-  source: SourceDeclaration,
+  { stream, name: source, raw, revises = hello.revises, session }: IncomingSource,
 ): SourceInfo {
-  const { name, raw, revises: replacesOwn = revises } = source;
-  const frames = { stream, source: name, ...(raw === undefined ? {} : { raw }) };
   // Frames that a server plays back keep the session of their original sender.
-  if (role === "receive") return { ...frames, session: source.session ?? session, isCopy: true };
+  if (hello.role === "receive") {
+    return { stream, source, ...defined({ raw }), session: session ?? hello.session, isCopy: true };
+  }
+  const { conflict, again: resendRemoved, durable, features = [] } = hello;
   return {
-    ...frames,
-    session,
+    stream,
+    source,
+    session: hello.session,
     // Without a required key, the id in HELLO was not proved.
-    ...(key === undefined || keyId === undefined ? {} : { key, keyId }),
-    ...(conflict === undefined ? {} : { conflict }),
-    ...(again === undefined ? {} : { resendRemoved: again }),
-    ...(replacesOwn === undefined ? {} : { replacesOwn }),
-    ...(durable === undefined ? {} : { durable }),
-    ...(features?.includes("moved-away") === true ? { knowsMovedAway: true } : {}),
+    ...(key === undefined ? {} : defined({ key, keyId: hello.key })),
+    ...defined({ raw, conflict, resendRemoved, replacesOwn: revises, durable }),
+    knowsMovedAway: features.includes("moved-away"),
   };
 }
 

@@ -32,7 +32,7 @@ import {
   type ReceiverLimits,
 } from "./receiver-events.ts";
 import { type AdmittedClient, ClientHandshake } from "../handshake.ts";
-import { IncomingSources, lossesPerSlice, toSourceInfo } from "./incoming-sources.ts";
+import { IncomingSources, lossesPerSlice } from "./incoming-sources.ts";
 import { Receipts } from "./receipts.ts";
 import { OutcomeCounts } from "./outcome-counts.ts";
 import { RateLimiter } from "../rate-limiter.ts";
@@ -100,14 +100,11 @@ export class Receiver implements MessageHandler {
     this.#now = now;
     this.#receipts = new Receipts(now);
     this.#sources = new IncomingSources(store, grants.limits, this.#outcomes, {
-      sourceInfo: (stream, source) =>
-        toSourceInfo(this.#hello, this.#admitted?.key?.name, stream, source),
+      host,
+      hello: this.#hello,
+      key: this.#admitted?.key?.name,
       sendRefused: (id, sequence, error) =>
         this.#send(MessageType.refused, id, { sequence, ...error.wireFields }),
-      reportsStored: host.reportsStored === true,
-      onEvent: (event) => host.onEvent?.(event),
-      onLateOutcome: () => host.onFlushNeeded?.(),
-      onError: (error) => host.onError?.(error),
     });
   }
 
