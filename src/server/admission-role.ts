@@ -9,10 +9,9 @@ import type { WelcomeFields } from "../protocol/handshake.ts";
 import { software } from "../version.ts";
 import { type Hello, videoFeature } from "../wire/messages.ts";
 import { IngestRole } from "./ingest-role.ts";
-import type { PeerConnection } from "./peer-connection.ts";
+import type { PeerConnection, ServerContext } from "./peer-connection.ts";
 import { PlaybackRole } from "./playback-role.ts";
-import type { ConnectionRole } from "./connection-role.ts";
-import { noCounts, type ServerContext } from "./server-context.ts";
+import { type ConnectionRole, noCounts } from "./connection-role.ts";
 import { replyToWrongProtocol } from "./wrong-protocol.ts";
 
 export class AdmissionRole implements ConnectionRole {
@@ -23,8 +22,6 @@ export class AdmissionRole implements ConnectionRole {
   readonly #connection: PeerConnection;
   readonly #handshake: ServerHandshake;
   #hasReceived = false;
-  /** Whether the client has closed its sending side. */
-  #hasInputEnded = false;
   /** Prepared for a client that receives, until it takes over. */
   #playback: PlaybackRole | undefined;
 
@@ -76,7 +73,6 @@ export class AdmissionRole implements ConnectionRole {
   }
 
   onEnd(): void {
-    this.#hasInputEnded = true;
     // After its FIN the client cannot complete the handshake any more.
     if (!this.#handshake.isAdmitted) this.#connection.socket.finish();
   }
@@ -146,7 +142,7 @@ export class AdmissionRole implements ConnectionRole {
   #begin(role: IngestRole | PlaybackRole, client: AdmittedClient): void {
     this.#connection.role = role;
     role.start(client);
-    if (this.#hasInputEnded) role.onEnd();
+    if (this.#connection.hasInputEnded) role.onEnd();
   }
 
   /** Sends WELCOME. */
@@ -159,7 +155,7 @@ export class AdmissionRole implements ConnectionRole {
   }
 
   stop(): void {
-    this.#playback?.release();
+    this.#playback?.stop();
     this.#handshake.close();
   }
 
@@ -170,10 +166,6 @@ export class AdmissionRole implements ConnectionRole {
     this.#handshake.fail(error);
     this.transmit();
     socket.finish();
-  }
-
-  onClose(): void {
-    this.stop();
   }
 
   /** Returns the error with the path of the key file, which an unknown peer does not get. */

@@ -4,9 +4,8 @@
  */
 import { asFramesError, FramesError } from "../errors.ts";
 import type { FrameDescription, Outcome } from "../frame.ts";
-import type { PeerConnection } from "./peer-connection.ts";
+import type { PeerConnection, ServerContext } from "./peer-connection.ts";
 import type { ConnectionRole } from "./connection-role.ts";
-import type { ServerContext } from "./server-context.ts";
 import { monotonicNow } from "../common/clock.ts";
 import { ArticleReceiver } from "../protocol/article/article-receiver.ts";
 import type { FlushSnapshot } from "../protocol/receive/receiver-events.ts";
@@ -30,8 +29,6 @@ export class ArticleRole implements ConnectionRole {
   readonly #connection: PeerConnection;
   readonly #receiver: ArticleReceiver;
   readonly #session = crypto.randomUUID().replaceAll("-", "");
-  /** Whether the client has closed its sending side. */
-  #hasInputEnded = false;
   /** Bytes that wait for a slice of work. Nothing is read from the client meanwhile. */
   #waitingBytes: Uint8Array | undefined;
   /** Calls of `onData` so far. */
@@ -140,7 +137,7 @@ export class ArticleRole implements ConnectionRole {
     if (bytes === undefined) return;
     this.#setWaitingBytes(undefined);
     this.#receive(bytes);
-    if (this.#waitingBytes === undefined && this.#hasInputEnded) this.onEnd();
+    if (this.#waitingBytes === undefined && this.#connection.hasInputEnded) this.onEnd();
   }
 
   /** Sends due answers, requests a flush if frames wait for it, and restarts the quiet timer. */
@@ -187,21 +184,14 @@ export class ArticleRole implements ConnectionRole {
     if (socket.isClosed && !hasFailed && this.isDone) this.#complete();
     socket.wake();
     // After its FIN the client cannot send `over` any more.
-    if (this.#hasInputEnded) socket.finish();
+    if (this.#connection.hasInputEnded) socket.finish();
   }
 
   /** Reports the delivery once all pictures are stored. */
   #complete(): void {
     this.#releaseSource();
     this.#connection.socket.finish();
-    this.#connection.reportDone({
-      type: "delivered",
-      peer: this.#connection.peer,
-      session: this.#session,
-      stream: this.#receiver.headerFields!.stream,
-      counts: this.counts,
-      found: 0,
-    });
+    this.#connection.reportDelivered(0);
   }
 
   /** Releases the client's source for other senders. */
@@ -216,7 +206,6 @@ export class ArticleRole implements ConnectionRole {
   }
 
   onEnd(): void {
-    this.#hasInputEnded = true;
     if (this.#waitingBytes !== undefined) return;
     // The FIN ends the text that the client sent last.
     this.#receiver.onEnd(monotonicNow());
@@ -261,7 +250,6 @@ export class ArticleRole implements ConnectionRole {
    */
   async onClose(): Promise<void> {
     clearTimeout(this.#quietTimer);
-    this.#resolveAliveCheck(false);
     try {
       if ((this.#waitingBytes?.length ?? Infinity) <= maxLastBytes) this.#receiveWaiting();
     } catch (error) {
@@ -270,7 +258,5 @@ export class ArticleRole implements ConnectionRole {
     if (!this.#connection.hasFailed && this.#receiver.isOver) {
       await this.#server.commits.commit([this.#connection]);
     }
-    this.#receiver.stop();
-    this.#releaseSource();
   }
 }

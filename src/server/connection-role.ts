@@ -4,6 +4,9 @@ import type { FramesError } from "../errors.ts";
 import type { FlushSnapshot } from "../protocol/receive/receiver-events.ts";
 import type { Done } from "../wire/messages.ts";
 
+/** Counts for a client that sent no frames. */
+export const noCounts: Done = { frames: 0, stored: 0, present: 0, refused: 0, aborted: 0 };
+
 /** One role of a client: being admitted, sending, receiving, or sending in the article's dialect. */
 export interface ConnectionRole extends Partial<CommitMember<FlushSnapshot>> {
   /** Noun for messages. */
@@ -27,12 +30,15 @@ export interface ConnectionRole extends Partial<CommitMember<FlushSnapshot>> {
   tick(now: number): void;
   /** The client closed its sending side. */
   onEnd(): void;
-  /** The conversation fails: processes nothing more, and releases what others may use. */
-  stop(error: FramesError): void;
+  /**
+   * The conversation fails, or the socket is closed without a failure: processes nothing more, and
+   * releases what others may use.
+   */
+  stop(error?: FramesError): void;
   /** Tells the client why, and finishes the connection. Called after `stop`. */
   sendError(error: FramesError): void | Promise<void>;
-  /** The socket is closed: releases everything. */
-  onClose(): void | Promise<void>;
+  /** The socket is closed. `stop` follows, unless it was called before. */
+  onClose?(): void | Promise<void>;
   /** Returns the error to report, with what only the operator may know. Default: `error`. */
   errorForLog?(error: FramesError): FramesError;
   /** Checks whether the client still answers. Default: it does. */

@@ -9,9 +9,8 @@ import type {
   ReceiverHost,
 } from "../protocol/receive/receiver-events.ts";
 import type { Done } from "../wire/messages.ts";
-import type { PeerConnection } from "./peer-connection.ts";
+import type { PeerConnection, ServerContext } from "./peer-connection.ts";
 import type { ConnectionRole } from "./connection-role.ts";
-import type { ServerContext } from "./server-context.ts";
 
 /** Time for a sender to answer a PING after another sender claims its source, in milliseconds. */
 const pingTimeoutMs = 5000;
@@ -38,8 +37,6 @@ export class IngestRole implements ConnectionRole {
   #isStoreBlocked = false;
   /** Whether data came since the last turn of the event loop. */
   #hasNewData = false;
-  /** Whether the sender has closed its sending side. */
-  #hasInputEnded = false;
   /** The PING of a pending alive check. `#lastDataAt` is when the sender last sent data. */
   #pendingPing: { time: string; resolve: (isAlive: boolean) => void } | undefined;
   #aliveCheck: Promise<boolean> | undefined;
@@ -103,7 +100,7 @@ export class IngestRole implements ConnectionRole {
     void ready.then(() => {
       this.#isStoreBlocked = false;
       this.#connection.socket.wake();
-      if (this.#hasInputEnded) this.#server.commits.add(this.#connection);
+      if (this.#connection.hasInputEnded) this.#server.commits.add(this.#connection);
     });
     return true;
   }
@@ -160,7 +157,7 @@ export class IngestRole implements ConnectionRole {
   }
 
   ack(flushed: FlushSnapshot): void {
-    const { socket, hasFailed, peer } = this.#connection;
+    const { socket, hasFailed, hasInputEnded } = this.#connection;
     if (socket.isClosed) return;
     this.#receiver.ack(monotonicNow(), flushed);
     this.transmit();
@@ -168,14 +165,12 @@ export class IngestRole implements ConnectionRole {
     const { isDone, isEnding } = this.#receiver;
     // After its FIN a sender cannot send END any more. If END came, DONE may still wait for the
     // store.
-    if (this.#hasInputEnded && !this.#isBlocked && !isDone && !isEnding) socket.finish();
+    if (hasInputEnded && !this.#isBlocked && !isDone && !isEnding) socket.finish();
     if (!isDone) return;
     this.#releaseSources();
     // The sender closes after reading DONE, which takes time on a slow link.
     socket.finish(this.#server.timeoutMs);
-    const { stream, session, counts } = this;
-    const found = this.#receiver.foundCount + this.#movedAwayCount;
-    this.#connection.reportDone({ type: "delivered", peer, stream, session, counts, found });
+    this.#connection.reportDelivered(this.#receiver.foundCount + this.#movedAwayCount);
   }
 
   /** Frames that ended. Frames moved away from the store count as found, and not as refused. */
@@ -235,11 +230,10 @@ export class IngestRole implements ConnectionRole {
 
   onEnd(): void {
     // A sender may close its sending side after END and still wait for DONE.
-    this.#hasInputEnded = true;
     void this.#server.commits.commit([this.#connection]);
   }
 
-  stop(error: FramesError): void {
+  stop(error?: FramesError): void {
     this.#receiver.stop(error);
     this.#releaseSources();
     this.#pendingPing?.resolve(false);
@@ -251,11 +245,5 @@ export class IngestRole implements ConnectionRole {
     this.#receiver.fail(error);
     this.transmit();
     this.#connection.socket.finish();
-  }
-
-  onClose(): void {
-    this.#receiver.close();
-    this.#pendingPing?.resolve(false);
-    this.#releaseSources();
   }
 }

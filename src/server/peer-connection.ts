@@ -1,21 +1,27 @@
 /** A connected client: joins its socket, its role and the server, from opening to closing. */
 import { allowsStream, type KeyEntry } from "../auth/key.ts";
+import type { CommitLoop, CommitMember } from "../common/commit-loop.ts";
+import type { WorkQueue } from "../common/work-queue.ts";
 import { FramesError } from "../errors.ts";
-import type { RunSlice } from "../frame.ts";
+import type { FrameStore, RunSlice } from "../frame.ts";
+import type { KeyRing } from "../keys/key-file.ts";
 import type { Connection, ConnectionHandler } from "../net/connection.ts";
-import type { FlushSnapshot } from "../protocol/receive/receiver-events.ts";
+import type { FlushSnapshot, ReceiverLimits } from "../protocol/receive/receiver-events.ts";
 import type { ConnectionRole } from "./connection-role.ts";
-import type { ServeEvent } from "./serve-event.ts";
+import type { JournalTail } from "./playback/journal-tail.ts";
+import type { ServeEvent, StoredEvent } from "./serve-event.ts";
 import type { Hello } from "../wire/messages.ts";
-import type { ServerConnection, ServerContext } from "./server-context.ts";
 
 const nothingToFlush: FlushSnapshot = { frames: 0, answers: 0 };
 
-export class PeerConnection implements ConnectionHandler, ServerConnection {
+export class PeerConnection implements ConnectionHandler, CommitMember<FlushSnapshot> {
   readonly peer: string;
+  /** When the client connected. */
   readonly since = new Date();
   /** The key that the client has proved. */
   key: KeyEntry | undefined;
+  /** Whether the client has closed its sending side. */
+  hasInputEnded = false;
   readonly #server: ServerContext;
   readonly #isFull: boolean;
   readonly #closed = Promise.withResolvers<void>();
@@ -43,6 +49,7 @@ export class PeerConnection implements ConnectionHandler, ServerConnection {
     return this.#connection!;
   }
 
+  /** The session that the client sends. */
   get session(): string | undefined {
     return this.role.session;
   }
@@ -60,10 +67,12 @@ export class PeerConnection implements ConnectionHandler, ServerConnection {
     return this.#failure !== undefined;
   }
 
+  /** Whether the connection failed, ended or closed. */
   get isFinished(): boolean {
     return this.hasFailed || this.role.isDone || this.#connection!.isClosed;
   }
 
+  /** Resolves when the connection is closed. */
   get closed(): Promise<void> {
     return this.#closed.promise;
   }
@@ -116,6 +125,7 @@ export class PeerConnection implements ConnectionHandler, ServerConnection {
   }
 
   onEnd(): void {
+    this.hasInputEnded = true;
     if (!this.hasFailed) this.role.onEnd();
   }
 
@@ -131,11 +141,13 @@ export class PeerConnection implements ConnectionHandler, ServerConnection {
     this.role.ack?.(flushed);
   }
 
+  /** Checks whether the client still answers. */
   isAlive(): Promise<boolean> {
     if (this.isFinished) return Promise.resolve(false);
     return this.role.isAlive?.() ?? Promise.resolve(true);
   }
 
+  /** Ends the connection with `error`. */
   fail(error: FramesError): void {
     if (this.hasFailed) return;
     this.#failure = error;
@@ -156,6 +168,13 @@ export class PeerConnection implements ConnectionHandler, ServerConnection {
     this.#server.emit(event);
   }
 
+  /** @param found frames that the client did not have to send */
+  reportDelivered(found: number): void {
+    const { session, stream, counts } = this.role;
+    const client = { peer: this.peer, session: session!, stream: stream! };
+    this.reportDone({ type: "delivered", ...client, counts, found });
+  }
+
   /** Reports the failure once, with the counts so far. */
   #reportFailure(error: FramesError): void {
     const { session, stream, counts } = this.role;
@@ -168,7 +187,8 @@ export class PeerConnection implements ConnectionHandler, ServerConnection {
   }
 
   async #close(error: FramesError | undefined): Promise<void> {
-    await this.role.onClose();
+    await this.role.onClose?.();
+    if (!this.hasFailed) this.role.stop();
     this.#server.remove(this);
     const message = `The ${this.role.peerName} closed the connection before it was done`;
     const reason = this.#failure ?? error;
@@ -176,4 +196,48 @@ export class PeerConnection implements ConnectionHandler, ServerConnection {
     else if (this.role.hasHello) this.#reportFailure(new FramesError("network", message));
     this.#closed.resolve();
   }
+}
+
+/** The server, as its connections see it. */
+export interface ServerContext {
+  readonly store: FrameStore;
+  /** Keys that clients must prove; undefined if none is required. */
+  readonly keys: KeyRing | undefined;
+  readonly grants: ReceiverLimits;
+  /** Milliseconds of silence after which a client is disconnected. */
+  readonly timeoutMs: number;
+  /** `HOST:PORT`, in the form that `send` accepts. */
+  readonly address: string;
+  /** Runs the costly work of all peers. */
+  readonly workQueue: WorkQueue<unknown>;
+  /** Reads stored frames for receiving clients. */
+  readonly journalTail: JournalTail;
+  /** Flushes the store for clients that send, and acknowledges their frames. */
+  readonly commits: CommitLoop<FlushSnapshot, PeerConnection>;
+  emit(event: ServeEvent): void;
+  /** Whether `emitStored` has an effect. */
+  readonly reportsStored: boolean;
+  emitStored(event: StoredEvent): void;
+  /** Delay in milliseconds before a failed proof is answered; 0 for a peer that rarely fails. */
+  authFailureDelayMs(peer: string): number;
+  add(connection: PeerConnection): void;
+  remove(connection: PeerConnection): void;
+  supersede(session: string, newer: PeerConnection): void;
+  /**
+   * Makes `owner` the only sender of a source. If another connection owns it, first checks whether
+   * that client is still alive.
+   *
+   * @throws {FramesError} `busy` if the other client is alive; the promise then rejects
+   */
+  acquireSource(stream: string, source: string, owner: PeerConnection): void | Promise<void>;
+  /** Releases a source, so that another sender can acquire it. */
+  releaseSource(stream: string, source: string, owner: PeerConnection): void;
+  /**
+   * Sets the number of received bytes that a connection has buffered.
+   *
+   * @param isQueued whether they wait for the server's own work, not for the client or another peer
+   */
+  setBufferedBytes(connection: PeerConnection, bytes: number, isQueued?: boolean): void;
+  /** Sets the number of bytes held for a receiving client until it reads; 0 when it has. */
+  setUnreadBytes(connection: PeerConnection, bytes: number): void;
 }

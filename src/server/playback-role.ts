@@ -1,9 +1,8 @@
 /** Role of a client that receives: joins a `PlaybackSender`, the journal and the connection. */
 import { asFramesError, FramesError, truncateMessage } from "../errors.ts";
 import type { RunSlice } from "../frame.ts";
-import type { PeerConnection } from "./peer-connection.ts";
+import type { PeerConnection, ServerContext } from "./peer-connection.ts";
 import type { ConnectionRole } from "./connection-role.ts";
-import type { ServerContext } from "./server-context.ts";
 import { DecodablePlayback } from "./playback/decodable-playback.ts";
 import { JournalPlayback } from "./playback/journal-playback.ts";
 import { LatestPlayback } from "./playback/latest-playback.ts";
@@ -219,10 +218,6 @@ export class PlaybackRole implements ConnectionRole, RetentionHold {
     return { frames: frames + refused, stored: frames, present: 0, refused, aborted: 0 };
   }
 
-  stop(): void {
-    this.release();
-  }
-
   sendError(error: FramesError): void {
     const { socket } = this.#connection;
     // ERROR would follow the queued bytes, which a slow client may not read in time.
@@ -235,14 +230,13 @@ export class PlaybackRole implements ConnectionRole, RetentionHold {
   }
 
   /** Releases the holds on stored frames and stops reading the journal. */
-  release(): void {
+  stop(): void {
     this.#unsubscribe();
     this.#server.journalTail.holds.delete(this);
     this.#sender?.close();
   }
 
   onClose(): void {
-    this.release();
     this.#releaseBuffer();
   }
 }

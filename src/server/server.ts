@@ -6,7 +6,7 @@ import { WorkQueue } from "../common/work-queue.ts";
 import { CommitSignal } from "../store/journal/commit-signal.ts";
 import { SourceOwners } from "./source-owners.ts";
 import type { FrameStore } from "../frame.ts";
-import { noCounts, type ServerConnection, type ServerContext } from "./server-context.ts";
+import { noCounts } from "./connection-role.ts";
 import { BufferBudget } from "./buffer-budget.ts";
 import type { KeyRing } from "../keys/key-file.ts";
 import { formatAddress } from "../net/address.ts";
@@ -15,7 +15,7 @@ import { localHost } from "../common/any-address.ts";
 import { listen, type Listener, type ListenerTls, type ListenAddress } from "../net/listen.ts";
 import { AdmissionRole } from "./admission-role.ts";
 import { ArticleRole } from "./article-role.ts";
-import { PeerConnection } from "./peer-connection.ts";
+import { PeerConnection, type ServerContext } from "./peer-connection.ts";
 import type { ServeEvent, StoredEvent } from "./serve-event.ts";
 import type { FlushSnapshot, ReceiverLimits } from "../protocol/receive/receiver-events.ts";
 import { sourceFolderPath } from "../store/name-rules.ts";
@@ -61,15 +61,15 @@ export class FrameServer implements Server, ServerContext {
   readonly #listener: Listener;
   readonly #articleListener: Listener | undefined;
   readonly #options: ServerOptions;
-  readonly #connections = new Set<ServerConnection>();
-  readonly commits = new CommitLoop<FlushSnapshot, ServerConnection>(
+  readonly #connections = new Set<PeerConnection>();
+  readonly commits = new CommitLoop<FlushSnapshot, PeerConnection>(
     () => this.flush(),
     () => (this.#connections.size < flushDelayThreshold ? 0 : flushDelayMs),
   );
   /** The sending connection of each source. */
-  readonly #sourceOwners = new SourceOwners<ServerConnection>();
-  readonly #bufferBudget = new BufferBudget<ServerConnection>(maxBufferedBytes);
-  readonly #unreadBudget = new BufferBudget<ServerConnection>(maxUnreadBytes);
+  readonly #sourceOwners = new SourceOwners<PeerConnection>();
+  readonly #bufferBudget = new BufferBudget<PeerConnection>(maxBufferedBytes);
+  readonly #unreadBudget = new BufferBudget<PeerConnection>(maxUnreadBytes);
   readonly workQueue = new WorkQueue<unknown>();
   /** Wakes receiving clients after a commit. */
   readonly commitSignal = new CommitSignal();
@@ -165,7 +165,7 @@ export class FrameServer implements Server, ServerContext {
   }
 
   /** Ends a connection whose key was removed or changed. */
-  #revoke(connection: ServerConnection): void {
+  #revoke(connection: PeerConnection): void {
     const hint = "on the server run frames key new NAME, then paste it into frames key save";
     const message = `${errors["key-revoked"].sentence}; ${hint}`;
     connection.fail(new FramesError("key-revoked", message));
@@ -286,11 +286,11 @@ export class FrameServer implements Server, ServerContext {
     if (onStored !== undefined) callUserCode(() => onStored(event));
   }
 
-  add(connection: ServerConnection): void {
+  add(connection: PeerConnection): void {
     this.#connections.add(connection);
   }
 
-  remove(connection: ServerConnection): void {
+  remove(connection: PeerConnection): void {
     this.#connections.delete(connection);
     this.commits.remove(connection);
     this.#bufferBudget.remove(connection);
@@ -304,7 +304,7 @@ export class FrameServer implements Server, ServerContext {
    *
    * @throws {FramesError} `stolen-session` if the older connection proved another key
    */
-  supersede(session: string, newer: ServerConnection): void {
+  supersede(session: string, newer: PeerConnection): void {
     for (const connection of this.#connections) {
       if (connection !== newer && connection.session === session) {
         if (connection.key?.key.id !== newer.key?.key.id) throw stolenSession();
@@ -313,21 +313,21 @@ export class FrameServer implements Server, ServerContext {
     }
   }
 
-  setBufferedBytes(connection: ServerConnection, bytes: number, isQueued = false): void {
+  setBufferedBytes(connection: PeerConnection, bytes: number, isQueued = false): void {
     const message =
       "The server's memory for incomplete messages is full, and this client has used it longest";
     disconnect(this.#bufferBudget.update(connection, bytes, isQueued), message);
     this.#bufferBudget.releaseEvicted();
   }
 
-  setUnreadBytes(connection: ServerConnection, bytes: number): void {
+  setUnreadBytes(connection: PeerConnection, bytes: number): void {
     const message =
       "The server's memory for slow receivers is full, and this client has read nothing for longest";
     disconnect(this.#unreadBudget.update(connection, bytes), message);
     this.#unreadBudget.releaseEvicted();
   }
 
-  acquireSource(stream: string, source: string, owner: ServerConnection): void | Promise<void> {
+  acquireSource(stream: string, source: string, owner: PeerConnection): void | Promise<void> {
     // Frames under an invalid name are refused one by one, so their source needs no owner.
     if (!isValidSource(stream, source)) return;
     const current = this.#sourceOwners.ownerOf(stream, source);
@@ -343,8 +343,8 @@ export class FrameServer implements Server, ServerContext {
   async #takeOverSource(
     stream: string,
     source: string,
-    current: ServerConnection,
-    owner: ServerConnection,
+    current: PeerConnection,
+    owner: PeerConnection,
   ): Promise<void> {
     if (await current.isAlive()) {
       const since = current.since.toISOString().replace(/\.\d+Z$/, "Z");
@@ -365,7 +365,7 @@ export class FrameServer implements Server, ServerContext {
     await this.acquireSource(stream, source, owner);
   }
 
-  releaseSource(stream: string, source: string, owner: ServerConnection): void {
+  releaseSource(stream: string, source: string, owner: PeerConnection): void {
     if (this.#sourceOwners.ownerOf(stream, source) === owner)
       this.#sourceOwners.delete(stream, source);
   }
@@ -421,7 +421,7 @@ export class FrameServer implements Server, ServerContext {
 }
 
 /** Disconnects clients that hold too much memory. */
-function disconnect(connections: readonly ServerConnection[], message: string): void {
+function disconnect(connections: readonly PeerConnection[], message: string): void {
   for (const connection of connections) connection.fail(new FramesError("full", message));
 }
 

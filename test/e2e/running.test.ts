@@ -2,7 +2,7 @@
 //
 // Covers: cli/serve.ts, cli/transfer.ts, net/systemd.ts, server/admission-role.ts,
 //   server/ingest-role.ts, server/peer-connection.ts, server/connection-role.ts, server/serve-event.ts,
-//   server/serve.ts, server/server-context.ts, server/server-options.ts
+//   server/serve.ts, server/server-options.ts
 
 import { afterAll, describe, expect, test } from "bun:test";
 import { Database } from "bun:sqlite";
