@@ -1,8 +1,6 @@
 /** Options and events of a receiving client. */
 import type { KeyOptions } from "./client-keys.ts";
-import type { SourceReport } from "./undelivered.ts";
-import type { FramesError } from "../errors.ts";
-import type { SourceProgress, Undelivered } from "../protocol/progress.ts";
+import type { TransferEvent } from "./transfer.ts";
 
 /** Options of `receive`. Times are in milliseconds unless another unit is named. */
 export interface ReceiveOptions extends KeyOptions {
@@ -41,14 +39,11 @@ export interface ReceiveOptions extends KeyOptions {
 
 /** Event of a receiving client. */
 export type ReceiveEvent =
+  | TransferEvent
   | { type: "connected"; address: string; store: string }
-  | { type: "waiting"; reason: FramesError; milliseconds: number }
   /** An MCAP file or a video is complete. */
   | { type: "file"; path: string }
   /** Frames of encoded video that are not written, because a frame before them is missing. */
   | { type: "undecodable"; frames: number }
   /** Written frames of encoded video that may be damaged: they follow a recovery point. */
-  | { type: "maybe-damaged"; frames: number }
-  | { type: "progress"; sources: readonly SourceProgress[]; report: () => readonly SourceReport[] }
-  /** Frames that the server did not send, or that could not be stored here, and why. */
-  | { type: "undelivered"; report: Undelivered };
+  | { type: "maybe-damaged"; frames: number };

@@ -3,10 +3,9 @@ import type { CallbackSink } from "./callback-sink.ts";
 import { Reconnector, type ClientKeys } from "./reconnect.ts";
 import { FramesError, truncateMessage } from "../errors.ts";
 import type { FrameDescription, ReceiveTarget, Outcome } from "../frame.ts";
-import { type Address, formatAddress } from "../net/address.ts";
 import { ReceiveConnection } from "./receive-connection.ts";
 import type { ReceiveEvent, ReceiveOptions } from "./receive-options.ts";
-import type { SourceReport } from "./undelivered.ts";
+import type { Transfer } from "./transfer.ts";
 import { DelayHistogram } from "../protocol/delay-histogram.ts";
 import { noProgress, type SourceProgress, type Undelivered } from "../protocol/progress.ts";
 import type { ReceiverEvent } from "../protocol/receive/receiver-events.ts";
@@ -14,15 +13,12 @@ import { vanishedError } from "../store/read-errors.ts";
 import type { Hello, Welcome } from "../wire/messages.ts";
 
 export interface ReceiveSessionOptions {
+  readonly transfer: Transfer<ReceiveEvent>;
   readonly options: ReceiveOptions;
-  readonly address: Address;
   /** Without `cursor` and `first`, which are set for each connection. */
   readonly hello: Hello & Required<Pick<Hello, "limits" | "window">>;
   readonly target: ReceiveTarget & Pick<CallbackSink, "checkSources">;
   readonly keys: ClientKeys;
-  /** Returns statistics of the sources, for `progress`. */
-  readonly report: () => readonly SourceReport[];
-  readonly onEvent: (event: ReceiveEvent) => void;
 }
 
 /** Result of a session that did not fail. */
@@ -35,14 +31,12 @@ export interface ReceiveResult {
   readonly store: string;
 }
 
-const defaultTimeoutMs = 30_000;
-const defaultConnectTimeoutMs = 10_000;
-
 /** Limit of remembered frames. A CURSOR comes at least every 256 frames (SPEC section 9). */
 const maxRecentFrames = 10_000;
 
 export class ReceiveSession {
-  readonly #session: ReceiveSessionOptions;
+  readonly #transfer: Transfer<ReceiveEvent>;
+  readonly #options: ReceiveOptions;
   readonly #hello: ReceiveSessionOptions["hello"];
   readonly #target: ReceiveSessionOptions["target"];
   readonly #reconnector: Reconnector;
@@ -64,17 +58,12 @@ export class ReceiveSession {
   #isStopping = false;
   #store = "";
 
-  constructor(session: ReceiveSessionOptions) {
-    this.#session = session;
-    this.#hello = session.hello;
-    this.#target = session.target;
-    const { address, keys, options, onEvent } = session;
-    this.#reconnector = new Reconnector(address, {
-      giveUpAfter: options.giveUpAfter,
-      keys,
-      canStartOffline: false,
-      onWaiting: (reason, milliseconds) => onEvent({ type: "waiting", reason, milliseconds }),
-    });
+  constructor({ transfer, options, hello, target, keys }: ReceiveSessionOptions) {
+    this.#transfer = transfer;
+    this.#options = options;
+    this.#hello = hello;
+    this.#target = target;
+    this.#reconnector = new Reconnector(transfer, keys);
   }
 
   /** Progress of each source received so far. */
@@ -88,7 +77,7 @@ export class ReceiveSession {
    * @throws {FramesError} if the session failed
    */
   async run(): Promise<ReceiveResult> {
-    const { signal } = this.#session.options;
+    const { signal } = this.#options;
     const stop = () => this.#stop();
     if (signal?.aborted) throw new FramesError("interrupted");
     signal?.addEventListener("abort", stop);
@@ -105,9 +94,7 @@ export class ReceiveSession {
   }
 
   async #connect(): Promise<boolean> {
-    const { address, options } = this.#session;
-    const { timeout = defaultTimeoutMs, connectTimeout = defaultConnectTimeoutMs } = options;
-    const { first, onMessage } = options;
+    const { first, onMessage } = this.#options;
     const remaining = first === undefined ? undefined : first - this.#framesBefore;
     if (remaining === 0) return true;
     const { cursor } = this.#target;
@@ -116,7 +103,7 @@ export class ReceiveSession {
     this.#framesAtCursor = framesBefore;
     for (const key of this.#recent.keys()) this.#recent.set(key, Infinity);
     this.#connection = new ReceiveConnection({
-      address,
+      ...this.#reconnector.connectionOptions,
       hello: {
         ...this.#hello,
         ...(cursor === undefined || this.#hello.latest === true ? {} : { cursor }),
@@ -124,9 +111,6 @@ export class ReceiveSession {
       },
       target: this.#target,
       grants: { window, limits: { ...limits, sources: 65_535, unfinished: 16 } },
-      timeout,
-      connectTimeout: Math.min(connectTimeout, Math.max(1, this.#reconnector.remainingMs)),
-      key: this.#reconnector.key,
       onEvent: (event) => this.#onReceiverEvent(event),
       onTick: () => this.#tick(),
       onCursorSaved: (endedFrames) => {
@@ -160,8 +144,7 @@ export class ReceiveSession {
   }
 
   #onWelcome(welcome: Welcome): void {
-    const { address, onEvent } = this.#session;
-    const peer = formatAddress(address);
+    const { peer } = this.#transfer;
     this.#checkWelcome(welcome, peer);
     this.#store = truncateMessage(welcome.store ?? "");
     const location = `${welcome.store ?? "a store"} on ${peer}`;
@@ -174,7 +157,7 @@ export class ReceiveSession {
       );
     }
     this.#reconnector.onWelcome();
-    onEvent({ type: "connected", address: peer, store: this.#store });
+    this.#transfer.emit({ type: "connected", address: peer, store: this.#store });
     this.#emitProgress();
   }
 
@@ -194,12 +177,11 @@ export class ReceiveSession {
         `Cannot receive ${what}: ${peer} has no frames of it; on the server run frames ls to list its streams`,
       );
     }
-    if (this.#session.options.first !== 1) this.#target.checkSources(welcome.sources ?? []);
+    if (this.#options.first !== 1) this.#target.checkSources(welcome.sources ?? []);
   }
 
   #emitProgress(): void {
-    const { onEvent, report } = this.#session;
-    onEvent({ type: "progress", sources: this.progress, report });
+    this.#transfer.emitProgress(() => this.progress);
   }
 
   /** Called after each connection that failed. */
@@ -253,7 +235,7 @@ export class ReceiveSession {
       progress.refused++;
       const range = { source, first: sequence, last: sequence };
       const report = { ...range, what: name, error: outcome };
-      return this.#session.onEvent({ type: "undelivered", report });
+      return this.#transfer.emit({ type: "undelivered", report });
     }
     if (outcome === "present") return void progress.present++;
     progress.sent++;
@@ -268,7 +250,7 @@ export class ReceiveSession {
     if (!this.#isNew(`${source} lost ${first} ${last}`)) return;
     progress.lost += last - first + 1;
     if (error.code === "dropped") progress.dropped += last - first + 1;
-    this.#session.onEvent({ type: "undelivered", report });
+    this.#transfer.emit({ type: "undelivered", report });
   }
 
   #stop(): void {

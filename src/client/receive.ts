@@ -2,14 +2,13 @@
 import { checkedClientKeys } from "./client-keys.ts";
 import { FramesError } from "../errors.ts";
 import type { ReceiveTarget } from "../frame.ts";
-import { UndeliveredReport } from "./undelivered.ts";
-import { formatAddress, parseAddress } from "../net/address.ts";
+import { parseAddress } from "../net/address.ts";
 import { CallbackSink, type ReceivedFrame, type SingleOutput } from "./callback-sink.ts";
 import { RecordingTarget, type SegmentLimits } from "./recording-target.ts";
-import type { ReceiveOptions } from "./receive-options.ts";
+import type { ReceiveEvent, ReceiveOptions } from "./receive-options.ts";
 import { ReceiveSession } from "./receive-session.ts";
 import { totalProgress } from "../protocol/progress.ts";
-import { summarize, type TransferSummary } from "./summary.ts";
+import { Transfer, type TransferSummary } from "./transfer.ts";
 import { isVideoPath, VideoFile } from "./video-file.ts";
 import { StreamCopy } from "../store/directory/stream-copy.ts";
 import { checkPathPart } from "../store/name-rules.ts";
@@ -257,27 +256,15 @@ async function runReceive(
     features: [videoFeature, ...(until === undefined ? [] : ["until"])],
     ...(until === undefined ? {} : { until: String(until) }),
   } satisfies Hello;
-  // With `latest` the caller chose to drop frames, so they do not count as failures.
-  const undeliveredReport = new UndeliveredReport(latest ? { policy: ["latest"] } : {});
-  const sourceReports = () => undeliveredReport.sourceReports(session.progress, started);
   const keys = await checkedClientKeys("receive", address, options);
-  const session = new ReceiveSession({
-    options,
-    address,
-    hello,
-    target,
-    keys,
-    report: sourceReports,
-    onEvent: (event) => {
-      if (event.type === "undelivered") undeliveredReport.add(event.report);
-      options.onEvent?.(event);
-    },
-  });
+  // With `latest` the caller chose to drop frames, so they do not count as failures.
+  const drops = latest ? { policy: ["latest"] } : {};
+  const transfer = new Transfer<ReceiveEvent>(stream, address, started, { ...options, ...drops });
+  const session = new ReceiveSession({ transfer, options, hello, target, keys });
   const { isComplete, retries, store } = await session.run();
-  const start = { stream, address: formatAddress(address), started };
   const { lost, dropped } = totalProgress(session.progress);
   return {
-    ...summarize(start, session.progress, undeliveredReport),
+    ...transfer.summarize(session.progress),
     lost: lost - dropped,
     dropped,
     retries,

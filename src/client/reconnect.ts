@@ -1,7 +1,8 @@
 /** Reconnects to a server: back-off, choice between several keys, and giving up. */
 import type { Key } from "../auth/key.ts";
 import { FramesError, systemCode } from "../errors.ts";
-import { type Address, formatAddress } from "../net/address.ts";
+import type { ClientConnectionOptions } from "./client-connection.ts";
+import type { Transfer } from "./transfer.ts";
 import { monotonicNow } from "../common/clock.ts";
 import type { SourceProgress } from "../protocol/progress.ts";
 
@@ -14,17 +15,6 @@ export interface ClientKeys {
    * @throws {FramesError} `usage` or `missing` if they cannot be read
    */
   keys(): readonly Key[];
-}
-
-/** Times are in milliseconds. */
-export interface ReconnectOptions {
-  /** Time without progress after which `run` fails with `given-up`; undefined: never. */
-  readonly giveUpAfter: number | undefined;
-  readonly keys: ClientKeys;
-  /** Whether to retry when no server has been reached yet. */
-  readonly canStartOffline: boolean;
-  /** Called before each pause, with its length and the error of the last connection. */
-  readonly onWaiting: (reason: FramesError, milliseconds: number) => void;
 }
 
 /** Pause before the second connection; doubles without progress, up to the maximum. */
@@ -58,8 +48,8 @@ const newSessionMessage =
   "Another key began this session, so a new session sends what is not confirmed yet";
 
 export class Reconnector {
-  readonly #address: Address;
-  readonly #options: ReconnectOptions;
+  readonly #transfer: Transfer;
+  readonly #clientKeys: ClientKeys;
   /** Index of the key in use; undefined while connections are plain. */
   #keyIndex: number | undefined;
   #keys: readonly Key[] = [];
@@ -76,18 +66,26 @@ export class Reconnector {
   #endedFrames = 0;
   #bytes = 0;
 
-  constructor(address: Address, options: ReconnectOptions) {
-    this.#address = address;
-    this.#options = options;
-    this.#isAccepted = options.canStartOffline;
-    if (options.keys.use !== "always") return;
-    this.#keys = options.keys.keys();
+  /** @param canStartOffline whether to retry when no server has been reached yet */
+  constructor(transfer: Transfer, keys: ClientKeys, canStartOffline = false) {
+    this.#transfer = transfer;
+    this.#clientKeys = keys;
+    this.#isAccepted = canStartOffline;
+    if (keys.use !== "always") return;
+    this.#keys = keys.keys();
     this.#keyIndex = 0;
   }
 
   /** Key to prove on the next connection; undefined for a plain one. */
-  get key(): Key | undefined {
+  get #key(): Key | undefined {
     return this.#keyIndex === undefined ? undefined : this.#keys[this.#keyIndex];
+  }
+
+  /** Where and how the next connection is made. */
+  get connectionOptions(): Omit<ClientConnectionOptions, "onTick"> {
+    const { server } = this.#transfer;
+    const connectTimeout = Math.min(server.connectTimeout, Math.max(1, this.#remainingMs));
+    return { ...server, connectTimeout, key: this.#key };
   }
 
   /** Connections after the first. */
@@ -130,19 +128,19 @@ export class Reconnector {
    * @throws {FramesError} `given-up`
    */
   checkProgress(state: string): void {
-    if (this.remainingMs <= 0) throw this.#giveUpError(new FramesError("timeout", state));
+    if (this.#remainingMs <= 0) throw this.#giveUpError(new FramesError("timeout", state));
   }
 
   /** Milliseconds until the session is given up; infinite without a limit. */
-  get remainingMs(): number {
-    const { giveUpAfter } = this.#options;
+  get #remainingMs(): number {
+    const { giveUpAfter } = this.#transfer.options;
     if (giveUpAfter === undefined) return Infinity;
     return this.#lastProgressAt + giveUpAfter - monotonicNow();
   }
 
   /** Returns the `given-up` error; its message names the last error, `reason`. */
   #giveUpError(reason: FramesError): FramesError {
-    const seconds = this.#options.giveUpAfter! / 1000;
+    const seconds = this.#transfer.options.giveUpAfter! / 1000;
     return new FramesError("given-up", `Gave up after ${seconds} s: ${reason.message}`);
   }
 
@@ -193,7 +191,7 @@ export class Reconnector {
 
   /** Selects the next key after an error about keys; returns false if there is none. */
   #useNextKey(error: unknown): boolean {
-    const { use, keys } = this.#options.keys;
+    const { use, keys } = this.#clientKeys;
     if (!(error instanceof FramesError) || this.#isInterrupted) return false;
     const isKeyRequired =
       error.code === "no-key" && use === "if-asked" && this.#keyIndex === undefined;
@@ -218,7 +216,7 @@ export class Reconnector {
       throw new FramesError("interrupted", `Interrupted: ${error.message}`);
     }
     if (serverErrors.has(code)) this.#isAccepted = true;
-    const isUnexplained = !this.#isAccepted && this.key !== undefined && isReset(error);
+    const isUnexplained = !this.#isAccepted && this.#key !== undefined && isReset(error);
     if (retry === undefined || !(this.#isAccepted || isUnexplained)) throw error;
     const isSuspect = isUnexplained || retry === "three-times";
     if (isSuspect && ++this.#suspectErrors >= maxSuspectErrors) throw error;
@@ -227,21 +225,21 @@ export class Reconnector {
 
   /** Pauses, longer each time, with jitter so that clients do not reconnect all at once. */
   async #delay(reason: FramesError, isLive: boolean): Promise<void> {
-    const { remainingMs } = this;
+    const remainingMs = this.#remainingMs;
     if (remainingMs <= 0) throw this.#giveUpError(reason);
     const maxMs = isLive ? maxLiveDelayMs : maxDelayMs;
     const delayMs = Math.min(initialDelayMs * 2 ** this.#delaysSinceProgress++, maxMs);
     const jitteredMs = Math.min(delayMs * (0.75 + Math.random() / 4), remainingMs);
-    this.#options.onWaiting(reason, jitteredMs);
+    this.#transfer.emit({ type: "waiting", reason, milliseconds: jitteredMs });
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#endDelay = resolve;
     const timer = setTimeout(resolve, jitteredMs);
     await promise;
     clearTimeout(timer);
     if (this.#isInterrupted) {
-      const peer = formatAddress(this.#address);
+      const { peer } = this.#transfer;
       throw new FramesError("interrupted", `Interrupted while there was no connection to ${peer}`);
     }
-    if (this.remainingMs <= 0) throw this.#giveUpError(reason);
+    if (this.#remainingMs <= 0) throw this.#giveUpError(reason);
   }
 }

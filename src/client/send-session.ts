@@ -4,28 +4,21 @@ import { SendConnection } from "./send-connection.ts";
 import type { Plan } from "./plan/options.ts";
 import type { SendEvent } from "./send-event.ts";
 import type { SendOptions } from "./send-options.ts";
-import type { SourceReport } from "./undelivered.ts";
+import type { Transfer } from "./transfer.ts";
 import { FramesError, truncateMessage } from "../errors.ts";
 import type { FrameSource } from "../frame.ts";
-import { type Address, formatAddress } from "../net/address.ts";
 import { SentFileRemover } from "./sent-file-remover.ts";
 import { OutgoingSource } from "../protocol/send/outgoing-source.ts";
 import type { SourceProgress } from "../protocol/progress.ts";
 import type { SenderEvent } from "../protocol/send/sender-event.ts";
 import type { Done, Hello, Welcome } from "../wire/messages.ts";
 
-const defaultTimeoutMs = 30_000;
-const defaultConnectTimeoutMs = 10_000;
-
 export interface SendSessionOptions {
   readonly plan: Plan;
+  readonly transfer: Transfer<SendEvent>;
   readonly options: SendOptions;
-  readonly address: Address;
   readonly hello: Hello;
   readonly keys: ClientKeys;
-  /** Returns statistics of the sources, for `progress`. */
-  readonly report: (sources: readonly SourceProgress[]) => readonly SourceReport[];
-  readonly onEvent: (event: SendEvent) => void;
 }
 
 /** Result of a session that the server confirmed with DONE. */
@@ -42,10 +35,8 @@ export interface SendResult {
 export class SendSession {
   #hello: Hello;
   readonly #plan: Plan;
+  readonly #transfer: Transfer<SendEvent>;
   readonly #options: SendOptions;
-  readonly #address: Address;
-  readonly #report: SendSessionOptions["report"];
-  readonly #onEvent: (event: SendEvent) => void;
   readonly #sources: OutgoingSource[] = [];
   /** Whether `addSource` may add sources until `closeSources`. */
   #canAddSources: boolean;
@@ -53,22 +44,15 @@ export class SendSession {
   #connection: SendConnection | undefined;
   readonly #reconnector: Reconnector;
 
-  constructor({ plan, options, address, hello, keys, report, onEvent }: SendSessionOptions) {
+  constructor({ plan, transfer, options, hello, keys }: SendSessionOptions) {
     this.#hello = hello;
     this.#plan = plan;
+    this.#transfer = transfer;
     this.#options = options;
-    this.#address = address;
-    this.#report = report;
-    this.#onEvent = onEvent;
     this.#canAddSources = plan.watch !== undefined || plan.pipe !== undefined;
     for (const source of plan.sources) this.#sources.push(this.#createOutgoing(source));
-    this.#reconnector = new Reconnector(address, {
-      giveUpAfter: options.giveUpAfter,
-      keys,
-      canStartOffline: plan.spool !== undefined,
-      onWaiting: (reason, milliseconds) => onEvent({ type: "waiting", reason, milliseconds }),
-    });
-    this.#remover = new SentFileRemover(onEvent, () => this.#connection?.wake());
+    this.#reconnector = new Reconnector(transfer, keys, plan.spool !== undefined);
+    this.#remover = new SentFileRemover(transfer.emit, () => this.#connection?.wake());
   }
 
   /** Only live sources change the stream name; others stay in the stream they began with. */
@@ -153,7 +137,7 @@ export class SendSession {
     for (const outgoing of this.#sources) {
       const source = outgoing.input.name;
       for (const loss of outgoing.drainUnreported()) {
-        this.#onEvent({ type: "undelivered", report: { source, ...loss } });
+        this.#transfer.emit({ type: "undelivered", report: { source, ...loss } });
       }
     }
   }
@@ -181,16 +165,12 @@ export class SendSession {
   }
 
   #createConnection(): SendConnection {
-    const { timeout = defaultTimeoutMs, connectTimeout = defaultConnectTimeoutMs } = this.#options;
     const { checksum, move, receipts, onMessage, maxBytesPerSecond } = this.#options;
     return new SendConnection({
-      address: this.#address,
+      ...this.#reconnector.connectionOptions,
       hello: this.#hello,
       sources: this.#sources,
-      timeout,
-      connectTimeout: Math.min(connectTimeout, Math.max(1, this.#reconnector.remainingMs)),
       checksum: checksum === true || move === true,
-      key: this.#reconnector.key,
       maxBytesPerSecond,
       reports: {
         settled: receipts === true,
@@ -210,9 +190,9 @@ export class SendSession {
       case "welcome": {
         const { store } = event.welcome;
         this.#reconnector.onWelcome();
-        this.#onEvent({
+        this.#transfer.emit({
           type: "connected",
-          address: formatAddress(this.#address),
+          address: this.#transfer.peer,
           store: store === undefined ? undefined : truncateMessage(store),
         });
         return this.#emitProgress();
@@ -224,13 +204,12 @@ export class SendSession {
       case "message":
         return this.#options.onMessage?.(event.direction, event.line);
       default:
-        this.#onEvent(event);
+        this.#transfer.emit(event);
     }
   }
 
   #emitProgress(): void {
-    const report = () => this.#report(this.progress);
-    this.#onEvent({ type: "progress", sources: this.progress, report });
+    this.#transfer.emitProgress(() => this.progress);
   }
 
   #tick(): void {

@@ -3,11 +3,10 @@ import { checkedClientKeys, clientKeys } from "./client-keys.ts";
 import type { SendEvent } from "./send-event.ts";
 import type { SendOptions } from "./send-options.ts";
 import { SendSession } from "./send-session.ts";
-import { summarize, type TransferSummary } from "./summary.ts";
-import { UndeliveredReport } from "./undelivered.ts";
+import { Transfer, type TransferSummary } from "./transfer.ts";
 import { FramesError, truncateMessage } from "../errors.ts";
 import type { FrameSource } from "../frame.ts";
-import { formatAddress, parseAddress } from "../net/address.ts";
+import { parseAddress } from "../net/address.ts";
 import { totalProgress } from "../protocol/progress.ts";
 import { plan } from "./plan/plan.ts";
 import { createPacer, type Plan, type Sendable } from "./plan/options.ts";
@@ -98,15 +97,10 @@ export async function sendPlan(
 async function runPlan(planned: Plan, options: SendOptions, started: number): Promise<SendSummary> {
   const { stream, sources, filteredOut, watch, spool, pipe } = planned;
   const address = parseAddress(options.to ?? "127.0.0.1", "--to");
-  const report = new UndeliveredReport(options);
-  const onEvent = (event: SendEvent) => {
-    if (event.type === "undelivered") report.add(event.report);
-    options.onEvent?.(event);
-  };
-  emitFound(planned, onEvent);
-  const start = { stream, address: formatAddress(address), started };
+  const transfer = new Transfer<SendEvent>(stream, address, started, options);
+  emitFound(planned, transfer.emit);
   if (sources.length === 0 && watch === undefined && pipe === undefined) {
-    const summary = { ...summarize(start, [], report), ...emptyCounts };
+    const summary = { ...transfer.summarize([]), ...emptyCounts };
     return { ...summary, store: "", filteredOut, interrupted: false };
   }
   // With a spool the session may start offline, where no name can be looked up.
@@ -116,15 +110,14 @@ async function runPlan(planned: Plan, options: SendOptions, started: number): Pr
       : clientKeys("send", address, options);
   const session = new SendSession({
     plan: planned,
+    transfer,
     options,
-    address,
     hello: createHello(planned, options, started),
     keys,
-    report: (progress) => report.sourceReports(progress, started),
-    onEvent,
   });
-  const watcher = watch === undefined ? undefined : startWatch(watch, session, onEvent, options);
-  const reading = pipe === undefined ? undefined : readPipe(pipe, session, onEvent, options);
+  const { emit } = transfer;
+  const watcher = watch === undefined ? undefined : startWatch(watch, session, emit, options);
+  const reading = pipe === undefined ? undefined : readPipe(pipe, session, emit, options);
   // Its error is thrown below, after the frames before it were delivered.
   reading?.catch(() => {});
   const { done, welcome, ...removals } = await session.run().finally(() => {
@@ -132,7 +125,7 @@ async function runPlan(planned: Plan, options: SendOptions, started: number): Pr
     pipe?.stop();
   });
   await reading;
-  const summary = summarize(start, session.progress, report);
+  const summary = transfer.summarize(session.progress);
   const { removedAtServer, conflictsSkipped } = totalProgress(session.progress);
   return {
     ...summary,

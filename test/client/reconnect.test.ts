@@ -2,6 +2,7 @@ import { expect, test } from "bun:test";
 
 import type { Key } from "../../src/auth/key.ts";
 import { Reconnector } from "../../src/client/reconnect.ts";
+import { Transfer } from "../../src/client/transfer.ts";
 import { brokenError } from "../../src/client/connection-errors.ts";
 import { asFramesError, FramesError } from "../../src/errors.ts";
 import { generateKey } from "../../src/keys/key-file.ts";
@@ -18,12 +19,9 @@ async function outcomeOf(...failures: FramesError[]): Promise<unknown> {
 }
 
 async function outcomeWith(keys: Key[], ...failures: FramesError[]): Promise<unknown> {
-  const reconnector = new Reconnector(address, {
-    giveUpAfter: undefined,
-    keys: { use: keys.length > 0 ? "always" : "never", keys: () => keys },
-    canStartOffline: false,
-    onWaiting: () => {},
-  });
+  const use = keys.length > 0 ? "always" : "never";
+  const transfer = new Transfer("run7", address, Date.now());
+  const reconnector = new Reconnector(transfer, { use, keys: () => keys });
   const left = [...failures];
   const attempt = async (): Promise<string> => {
     const failure = left.shift();

@@ -2,7 +2,7 @@
 // way.
 //
 // Covers: cli/receive.ts, client/receive-connection.ts, client/receive-options.ts,
-//   client/receive-session.ts, client/receive.ts, client/summary.ts,
+//   client/receive-session.ts, client/receive.ts, client/transfer.ts,
 //   server/playback-role.ts
 
 import { Database } from "bun:sqlite";

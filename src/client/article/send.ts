@@ -1,9 +1,8 @@
 /** Sends to the article's server in its protocol, for sites that migrate one end at a time. */
 import { ArticleSendConnection } from "./connection.ts";
 import { usageError } from "../../errors.ts";
-import { summarize } from "../summary.ts";
-import { UndeliveredReport } from "../undelivered.ts";
-import { formatAddress, parseAddress } from "../../net/address.ts";
+import { Transfer } from "../transfer.ts";
+import { parseAddress } from "../../net/address.ts";
 import { plan } from "../plan/plan.ts";
 import type { Plan, Sendable } from "../plan/options.ts";
 import { emitFound, emptyCounts, type SendSummary } from "../send.ts";
@@ -71,16 +70,11 @@ export async function sendArticlePlan(
   }
   const address = parseAddress(options.to!, "--to");
   const { onMessage, signal } = options;
-  const undeliveredReport = new UndeliveredReport(options);
-  const onEvent = (event: SendEvent) => {
-    if (event.type === "undelivered") undeliveredReport.add(event.report);
-    options.onEvent?.(event);
-  };
-  emitFound({ ...planned, media: [] }, onEvent);
+  const transfer = new Transfer<SendEvent>(stream, address, started, options);
+  const { emit, peer } = transfer;
+  emitFound({ ...planned, media: [] }, emit);
   const progress = sources.map((source, index) => new OutgoingSource(index + 1, source).progress);
-  const sourceReports = () => undeliveredReport.sourceReports(progress, started);
-  const emitProgress = () =>
-    onEvent({ type: "progress", sources: progress, report: sourceReports });
+  const emitProgress = () => transfer.emitProgress(() => progress);
   let interrupted = signal?.aborted === true;
   let connection: ArticleSendConnection | undefined;
   const stop = () => {
@@ -93,19 +87,11 @@ export async function sendArticlePlan(
     for (const [index, source] of sources.entries()) {
       if (interrupted) break;
       const sourceProgress = progress[index]!;
-      const limits = {
-        address,
-        stream,
-        onTick: emitProgress,
-        timeout: options.timeout ?? 30_000,
-        connectTimeout: options.connectTimeout ?? 10_000,
-      };
-      connection = new ArticleSendConnection(source, limits, {
+      const connectionOptions = { ...transfer.server, stream, onTick: emitProgress };
+      connection = new ArticleSendConnection(source, connectionOptions, {
         onWelcome: () => {
           source.onConnected?.();
-          if (index === 0) {
-            onEvent({ type: "connected", address: formatAddress(address), store: undefined });
-          }
+          if (index === 0) emit({ type: "connected", address: peer, store: undefined });
           emitProgress();
         },
         onPartSent: (sent, size) => {
@@ -123,8 +109,8 @@ export async function sendArticlePlan(
         },
         onUndelivered: ({ first, last, what, error }) => {
           sourceProgress.lost += last - first + 1;
-          const undelivered = { source: source.name, first, last, what, error };
-          onEvent({ type: "undelivered", report: undelivered });
+          const report = { source: source.name, first, last, what, error };
+          emit({ type: "undelivered", report });
         },
         ...(onMessage === undefined ? {} : { trace: (...line) => onMessage(...line) }),
       });
@@ -137,9 +123,7 @@ export async function sendArticlePlan(
     emitProgress();
     for (const source of sources) source.close();
   }
-  const start = { stream, address: formatAddress(address), started };
-  const counts = summarize(start, progress, undeliveredReport);
-  return { ...emptyCounts, ...counts, store: "", filteredOut, interrupted };
+  return { ...emptyCounts, ...transfer.summarize(progress), store: "", filteredOut, interrupted };
 }
 
 /**
