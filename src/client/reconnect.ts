@@ -93,10 +93,6 @@ export class Reconnector {
     return this.#retries;
   }
 
-  get isInterrupted(): boolean {
-    return this.#isInterrupted;
-  }
-
   /** Records that a server sent WELCOME, so later errors are retried. */
   onWelcome(): void {
     this.#isAccepted = true;

@@ -4,21 +4,19 @@ import type { Frame, FrameSource, Loss } from "../../frame.ts";
 import { monotonicNow } from "../../common/clock.ts";
 import type { Connection } from "../../net/connection.ts";
 import { ClientConnection, type ClientConnectionOptions } from "../client-connection.ts";
+import type { SendOptions } from "../send-options.ts";
+import type { SourceProgress, Undelivered } from "../../protocol/progress.ts";
 import { ArticleSender } from "../../protocol/article/article-sender.ts";
 
 export interface ArticleSendConnectionOptions extends ClientConnectionOptions {
   readonly stream: string;
-}
-
-export interface ArticleSendConnectionEvents {
+  readonly source: FrameSource;
+  /** Progress of the source, which the connection updates. */
+  readonly progress: SourceProgress;
   /** The server accepted the header. */
-  onWelcome(): void;
-  /** `sent` of the `size` bytes of the current picture are sent. */
-  onPartSent(sent: number, size: number): void;
-  /** The server has read a picture. */
-  onDelivered(frame: Frame): void;
-  onUndelivered(loss: Loss): void;
-  trace?(direction: "->" | "<-", line: string): void;
+  readonly onWelcome: () => void;
+  readonly onUndelivered: (report: Undelivered) => void;
+  readonly onMessage: SendOptions["onMessage"];
 }
 
 /** Time that the server has to close the connection after `over`. */
@@ -35,9 +33,9 @@ interface OpenedFrame {
 
 export class ArticleSendConnection extends ClientConnection<void> {
   protected readonly verb = "delivered";
+  readonly #options: ArticleSendConnectionOptions;
   readonly #source: FrameSource;
-  readonly #stream: string;
-  readonly #events: ArticleSendConnectionEvents;
+  readonly #progress: SourceProgress;
   readonly #sender: ArticleSender;
   #timer: NodeJS.Timeout | undefined;
   /** Whether a read of the source is pending; sending pauses meanwhile. */
@@ -50,16 +48,13 @@ export class ArticleSendConnection extends ClientConnection<void> {
   readonly #oneByteFrames: Frame[] = [];
   #isSourceDone = false;
 
-  constructor(
-    source: FrameSource,
-    options: ArticleSendConnectionOptions,
-    events: ArticleSendConnectionEvents,
-  ) {
+  constructor(options: ArticleSendConnectionOptions) {
     super(options);
+    const { source, stream, progress, timeout } = options;
+    this.#options = options;
     this.#source = source;
-    this.#stream = options.stream;
-    this.#events = events;
-    this.#sender = new ArticleSender(source.name, options.stream, options.timeout);
+    this.#progress = progress;
+    this.#sender = new ArticleSender(source.name, stream, timeout);
   }
 
   /** Whether `interrupt` ended it before the source did; never true of a live source. */
@@ -108,9 +103,10 @@ export class ArticleSendConnection extends ClientConnection<void> {
       const step = this.#sender.step(monotonicNow());
       switch (step.action) {
         case "send":
-          this.#events.trace?.("->", step.what);
+          this.#options.onMessage?.("->", step.what);
           connection.send(step.bytes);
-          this.#events.onPartSent(this.#sender.sent, this.#current?.frame.size ?? 0);
+          this.#progress.largeFrameSent = this.#sender.sent;
+          this.#progress.largeFrameSize = this.#current?.frame.size ?? 0;
           break;
         case "wait": {
           if (step.until === Infinity) return;
@@ -147,13 +143,10 @@ export class ArticleSendConnection extends ClientConnection<void> {
   async #advance(): Promise<void> {
     if (!this.#isWelcomed) {
       this.#isWelcomed = true;
-      this.#events.onWelcome();
+      this.#options.onWelcome();
     }
-    if (this.#current !== undefined) {
-      const { frame } = this.#current;
-      this.#current = undefined;
-      this.#events.onDelivered(frame);
-    }
+    if (this.#current !== undefined) this.#onDelivered(this.#current.frame);
+    this.#current = undefined;
     // A live source ends by itself, after the frames that it has captured.
     if (this.#isStopping && this.#source.stopCapture === undefined) {
       this.#isInterrupted = true;
@@ -165,11 +158,26 @@ export class ArticleSendConnection extends ClientConnection<void> {
     this.#sender.begin(opened.frame.size, opened.frame.name);
   }
 
+  #onDelivered(frame: Frame): void {
+    const progress = this.#progress;
+    this.#source.onSettled?.(frame);
+    progress.sent++;
+    progress.settled++;
+    progress.bytes += frame.size;
+    progress.settledBytes += frame.size;
+    progress.largeFrameSent = progress.largeFrameSize = 0;
+  }
+
+  #onUndelivered({ first, last, what, error }: Loss): void {
+    this.#progress.lost += last - first + 1;
+    this.#options.onUndelivered({ source: this.#source.name, first, last, what, error });
+  }
+
   async #openNext(): Promise<OpenedFrame | undefined> {
     while (!this.#isSourceDone) {
       const item = await this.#source.next(false);
       if (item === undefined) this.#isSourceDone = true;
-      else if ("error" in item) this.#events.onUndelivered(item);
+      else if ("error" in item) this.#onUndelivered(item);
       else if (item.size === 1) this.#oneByteFrames.push(item);
       else {
         const opened = await this.#openFrame(item);
@@ -191,7 +199,7 @@ export class ArticleSendConnection extends ClientConnection<void> {
         "bad-name",
         "the article's dialect cannot carry a name with |; rename the file",
       );
-      this.#events.onUndelivered(toLoss(frame, error));
+      this.#onUndelivered(toLoss(frame, error));
       return undefined;
     }
     for (;;) {
@@ -203,7 +211,7 @@ export class ArticleSendConnection extends ClientConnection<void> {
       } catch (error) {
         const retried = this.#source.retry(frame, asFramesError(error, "unreadable"));
         if ("error" in retried) {
-          this.#events.onUndelivered(retried);
+          this.#onUndelivered(retried);
           return undefined;
         }
         frame = retried;
@@ -224,7 +232,7 @@ export class ArticleSendConnection extends ClientConnection<void> {
     const message = "the article's server never finishes a frame of one byte";
     const error = new FramesError("not-stored", message);
     for (const frame of [this.#current!.frame, ...this.#oneByteFrames]) {
-      this.#events.onUndelivered(toLoss(frame, error));
+      this.#onUndelivered(toLoss(frame, error));
     }
     // The server still waits for the rest of the picture.
     this.complete(undefined, 0);
@@ -236,7 +244,7 @@ export class ArticleSendConnection extends ClientConnection<void> {
   }
 
   protected receive(chunk: Uint8Array, now: number): void {
-    this.#events.trace?.("<-", new TextDecoder("latin1").decode(chunk.subarray(0, 80)));
+    this.#options.onMessage?.("<-", new TextDecoder("latin1").decode(chunk.subarray(0, 80)));
     this.#sender.receive(chunk, now);
   }
 
@@ -247,7 +255,7 @@ export class ArticleSendConnection extends ClientConnection<void> {
 
   protected override closedError(): FramesError {
     if (this.isWelcomed) return super.closedError();
-    const header = `${this.#source.name}|${this.#stream}`;
+    const header = `${this.#source.name}|${this.#options.stream}`;
     const hint = "check that it is the article's server, and that it accepts this kind";
     const message = `${this.peer} closed the connection instead of answering ${header}: ${hint}`;
     return new FramesError("foreign", message);

@@ -86,33 +86,19 @@ export async function sendArticlePlan(
   try {
     for (const [index, source] of sources.entries()) {
       if (interrupted) break;
-      const sourceProgress = progress[index]!;
-      const connectionOptions = { ...transfer.server, stream, onTick: emitProgress };
-      connection = new ArticleSendConnection(source, connectionOptions, {
+      connection = new ArticleSendConnection({
+        ...transfer.server,
+        stream,
+        source,
+        progress: progress[index]!,
+        onTick: emitProgress,
         onWelcome: () => {
           source.onConnected?.();
           if (index === 0) emit({ type: "connected", address: peer, store: undefined });
           emitProgress();
         },
-        onPartSent: (sent, size) => {
-          sourceProgress.largeFrameSent = sent;
-          sourceProgress.largeFrameSize = size;
-        },
-        onDelivered: (frame) => {
-          const { size } = frame;
-          source.onSettled?.(frame);
-          sourceProgress.sent++;
-          sourceProgress.settled++;
-          sourceProgress.bytes += size;
-          sourceProgress.settledBytes += size;
-          sourceProgress.largeFrameSent = sourceProgress.largeFrameSize = 0;
-        },
-        onUndelivered: ({ first, last, what, error }) => {
-          sourceProgress.lost += last - first + 1;
-          const report = { source: source.name, first, last, what, error };
-          emit({ type: "undelivered", report });
-        },
-        ...(onMessage === undefined ? {} : { trace: (...line) => onMessage(...line) }),
+        onUndelivered: (report) => emit({ type: "undelivered", report }),
+        onMessage,
       });
       await connection.run();
       // A live source that was stopped is complete, so only sources not yet sent count.
