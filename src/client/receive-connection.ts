@@ -52,15 +52,18 @@ export class ReceiveConnection
   /** In the order of arrival. */
   readonly #pendingCursors: PendingCursor[] = [];
   #isWelcomed = false;
-  /** Whether data arrived since the last turn of the event loop. */
-  #hasNewData = false;
 
   constructor(options: ReceiveConnectionOptions) {
     super(options);
     this.#options = options;
     this.#target = options.target;
-    const { hello, grants, timeout, key, trace } = options;
-    const host: ReceiverHost = {
+    const { hello, target, grants, timeout, key, trace } = options;
+    this.#receiver = new Receiver({
+      store: target,
+      grants,
+      timeoutMs: timeout,
+      now: monotonicNow(),
+      peer: new ClientHandshake(hello, key),
       onEvent: (event) => this.#onEvent(event),
       reportsStored: true,
       acquireSource: (stream) => {
@@ -76,10 +79,8 @@ export class ReceiveConnection
         if (error instanceof FramesError) this.fail(error);
         else this.failWith(error);
       },
-      ...(trace === undefined ? {} : { trace }),
-    };
-    const handshake = new ClientHandshake(hello, key);
-    this.#receiver = new Receiver(this.#target, grants, timeout, monotonicNow(), host, handshake);
+      trace,
+    });
   }
 
   #onEvent(event: ReceiverEvent): void {
@@ -127,18 +128,14 @@ export class ReceiveConnection
   }
 
   protected receive(chunk: Uint8Array, now: number): void {
-    this.#hasNewData = true;
     const receiver = this.#receiver;
     receiver.receive(chunk, now);
     if (receiver.needsFlush || receiver.isShutDown || this.#pendingCursors.length > 0)
       this.#commits.add(this);
   }
 
-  /** Whether to flush now: no more data came in this turn, or a receipt or the end is due. */
   isFlushDue(): boolean {
-    const isInputIdle = !this.#hasNewData;
-    this.#hasNewData = false;
-    return isInputIdle || this.#receiver.isReceiptDue || this.#receiver.isShutDown;
+    return this.#receiver.isFlushDue();
   }
 
   get flushable(): FlushSnapshot {

@@ -3,11 +3,7 @@ import { asFramesError, FramesError } from "../errors.ts";
 import { monotonicNow } from "../common/clock.ts";
 import type { AdmittedClient } from "../protocol/handshake.ts";
 import { Receiver } from "../protocol/receive/receiver.ts";
-import type {
-  FlushSnapshot,
-  ReceiverEvent,
-  ReceiverHost,
-} from "../protocol/receive/receiver-events.ts";
+import type { FlushSnapshot, ReceiverEvent } from "../protocol/receive/receiver-events.ts";
 import type { Done } from "../wire/messages.ts";
 import type { PeerConnection, ServerContext } from "./peer-connection.ts";
 import type { ConnectionRole } from "./connection-role.ts";
@@ -35,8 +31,6 @@ export class IngestRole implements ConnectionRole {
   readonly #receiver: Receiver;
   /** Whether the store has no room, or is syncing. */
   #isStoreBlocked = false;
-  /** Whether data came since the last turn of the event loop. */
-  #hasNewData = false;
   /** The PING of a pending alive check. `#lastDataAt` is when the sender last sent data. */
   #pendingPing: { time: string; resolve: (isAlive: boolean) => void } | undefined;
   #aliveCheck: Promise<boolean> | undefined;
@@ -50,7 +44,12 @@ export class IngestRole implements ConnectionRole {
     this.stream = client.hello.stream;
     this.session = client.hello.session;
     const { store, grants, timeoutMs } = server;
-    const host: ReceiverHost = {
+    this.#receiver = new Receiver({
+      store,
+      grants,
+      timeoutMs,
+      now: monotonicNow(),
+      peer: client,
       onEvent: (event) => this.#onEvent(event),
       reportsStored: server.reportsStored,
       runSlice: connection.runSlice,
@@ -67,8 +66,7 @@ export class IngestRole implements ConnectionRole {
         server.commits.add(connection);
       },
       onError: (error) => connection.fail(asFramesError(error, "internal")),
-    };
-    this.#receiver = new Receiver(store, grants, timeoutMs, monotonicNow(), host, client);
+    });
   }
 
   /** Begins with what the client has sent after its handshake. */
@@ -128,7 +126,6 @@ export class IngestRole implements ConnectionRole {
   }
 
   receive(chunk: Uint8Array, now: number): void {
-    this.#hasNewData = true;
     if (this.#pendingPing !== undefined) this.#lastDataAt = now;
     this.#receiver.receive(chunk, now);
     this.#onReceived();
@@ -144,11 +141,8 @@ export class IngestRole implements ConnectionRole {
     this.#server.setBufferedBytes(this.#connection, bufferedBytes, isQueued);
   }
 
-  /** Whether to flush now: the input was idle in this turn, or the receipt is due. */
   isFlushDue(): boolean {
-    const isInputIdle = !this.#hasNewData;
-    this.#hasNewData = false;
-    return isInputIdle || this.#receiver.isReceiptDue;
+    return this.#receiver.isFlushDue();
   }
 
   /** Frames and answers that a flush starting now will cover. */

@@ -22,7 +22,7 @@ test("what a client sends behind its HELLO waits for the machine of its role", (
   const client = handshake.welcome(store, { ...grants, fresh: true });
   const said = Buffer.concat(handshake.drain());
   expect(decodeAll(said.subarray(8)).messages.map((one) => one.type)).toEqual([type.WELCOME]);
-  const receiver = new Receiver(store, grants, 30_000, 0, {}, client);
+  const receiver = new Receiver({ store, grants, timeoutMs: 30_000, now: 0, peer: client });
   expect(store.frames).toHaveLength(0);
   receiver.start();
   expect([store.frames.length, receiver.isEnding]).toEqual([1, true]);

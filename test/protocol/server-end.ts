@@ -67,14 +67,14 @@ export class ServerEnd {
   #welcome({ role }: Hello, fields: Fields): void {
     const client = this.#handshake.welcome(this.#store, { ...this.#grants, ...fields });
     if (role === "receive") return this.#events.onReceiver?.(client);
-    this.#receiver = new Receiver(
-      this.#store,
-      this.#grants,
-      this.#timeoutMs,
-      this.#now,
-      this.#events,
-      client,
-    );
+    this.#receiver = new Receiver({
+      ...this.#events,
+      store: this.#store,
+      grants: this.#grants,
+      timeoutMs: this.#timeoutMs,
+      now: this.#now,
+      peer: client,
+    });
     this.#receiver.start();
   }
 

@@ -747,7 +747,7 @@ export function withstandsProvider(
   });
   let now = 0;
   const greeting = new ClientHandshake({ ...hello, role: "receive" }, undefined);
-  const client = new Receiver(store, granted, 30_000, now, {}, greeting);
+  const client = new Receiver({ store, grants: granted, timeoutMs: 30_000, now, peer: greeting });
   client.onConnected(now, undefined);
   const said: Uint8Array[] = [];
   const settle = () => {

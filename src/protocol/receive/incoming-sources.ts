@@ -5,7 +5,6 @@ import { errorByNumber, FramesError, truncateMessage } from "../../errors.ts";
 import type {
   FrameDescription,
   SourceInfo,
-  FrameStore,
   FrameWriter,
   OfferedFrame,
   Outcome,
@@ -23,11 +22,10 @@ import {
   MessageType,
   Size,
   unexpectedMessage,
-  type Welcome,
 } from "../../wire/messages.ts";
 import { codecOf, PictureHead } from "../../video/picture-head.ts";
 import { tooLargeError } from "../frame-errors.ts";
-import type { ReceiverHost } from "./receiver-events.ts";
+import type { ReceiverLimits, ReceiverOptions } from "./receiver-events.ts";
 import type { OutcomeCounts } from "./outcome-counts.ts";
 
 type LostBody = ControlBodies[typeof MessageType.lost];
@@ -61,9 +59,7 @@ interface IncomingFrame {
 
 /** What the sources need of the receiver that owns them. */
 export interface IncomingSourcesHooks {
-  readonly host: ReceiverHost;
-  /** The HELLO of the connection, and the name of the key that its sender proved. */
-  readonly hello: Hello;
+  /** Name of the key that the sender proved. */
   readonly key: string | undefined;
   /** Sends REFUSED. */
   sendRefused(id: number, sequence: number, error: FramesError): void;
@@ -81,28 +77,21 @@ const letterByStatus = new Map<OfferStatus, string>(
 );
 
 export class IncomingSources {
-  readonly #store: FrameStore;
-  readonly #limits: Welcome["limits"];
+  readonly #options: ReceiverOptions;
+  readonly #limits: ReceiverLimits["limits"];
   readonly #outcomes: OutcomeCounts;
   readonly #hooks: IncomingSourcesHooks;
-  readonly #host: ReceiverHost;
   readonly #sources = new Map<number, IncomingSource>();
   #foundCount = 0;
   #bufferedBytes = 0;
   /** Whether losses were recorded since the last flush of the store. */
   hasUnsavedLosses = false;
 
-  constructor(
-    store: FrameStore,
-    limits: Welcome["limits"],
-    outcomes: OutcomeCounts,
-    hooks: IncomingSourcesHooks,
-  ) {
-    this.#store = store;
-    this.#limits = limits;
+  constructor(options: ReceiverOptions, outcomes: OutcomeCounts, hooks: IncomingSourcesHooks) {
+    this.#options = options;
+    this.#limits = options.grants.limits;
     this.#outcomes = outcomes;
     this.#hooks = hooks;
-    this.#host = hooks.host;
     compileCheaply(this.beginFrame, this.writePayload, this.finishFrame, this.#onFrameEnded);
     compileCheaply(this.#openStore, this.#sourceWithId);
   }
@@ -154,7 +143,7 @@ export class IncomingSources {
    */
   declare(id: number, stream: string, declaration: SourceDeclaration): void {
     const { name, type, raw, revises, session } = declaration;
-    const refusal = catchFrameError(() => this.#store.checkNames(stream, name));
+    const refusal = catchFrameError(() => this.#options.store.checkNames(stream, name));
     // A refused name can be of any length.
     const shownName = refusal instanceof FramesError ? name.slice(0, maxRefusedNameLength) : name;
     const store = refusal instanceof FramesError ? refusal : undefined;
@@ -173,8 +162,8 @@ export class IncomingSources {
   /** Returns the source's store, or the error with which its frames are refused. */
   #openStore(incoming: IncomingSource): SourceStore | FramesError {
     return (incoming.store ??= catchFrameError(() => {
-      const { hello, key } = this.#hooks;
-      return this.#store.open(toSourceInfo(hello, key, incoming));
+      const { store, peer } = this.#options;
+      return store.open(toSourceInfo(peer.hello, this.#hooks.key, incoming));
     }));
   }
 
@@ -301,9 +290,9 @@ export class IncomingSources {
           if (resolved instanceof FramesError) this.#refuse(id, incoming, description, resolved);
           resolve(resolved);
           this.#report(incoming, description, resolved);
-          this.#host.onFlushNeeded?.();
+          this.#options.onFlushNeeded?.();
         })
-        .catch((error: unknown) => this.#host.onError?.(error));
+        .catch((error: unknown) => this.#options.onError?.(error));
       return;
     }
     if (outcome instanceof FramesError) this.#refuse(id, incoming, description, outcome);
@@ -321,8 +310,8 @@ export class IncomingSources {
   }
 
   #report(incoming: IncomingSource, frame: FrameDescription, outcome: Outcome): void {
-    if (this.#host.reportsStored !== true && !(outcome instanceof FramesError)) return;
-    this.#host.onEvent?.({ type: "frame", source: incoming.name, frame, outcome });
+    if (this.#options.reportsStored !== true && !(outcome instanceof FramesError)) return;
+    this.#options.onEvent?.({ type: "frame", source: incoming.name, frame, outcome });
   }
 
   /** Handles ABORT: discards the unfinished frame. */
@@ -364,7 +353,7 @@ export class IncomingSources {
   #reportLoss(id: number, body: LostBody): void {
     const frames = body.ranges.reduce((sum, [first, last]) => sum + last - first + 1, 0);
     const safeFrames = Math.min(frames, Number.MAX_SAFE_INTEGER);
-    this.#host.onEvent?.({
+    this.#options.onEvent?.({
       type: "lost",
       source: this.sourceName(id),
       frames: safeFrames,

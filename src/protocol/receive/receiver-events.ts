@@ -1,7 +1,8 @@
-/** Events of a receiver, functions that its caller provides, and limits that it grants. */
+/** Events and options of a receiver, and limits that it grants. */
 import type { ErrorName, FramesError } from "../../errors.ts";
-import type { FrameDescription, Outcome, RunSlice } from "../../frame.ts";
+import type { FrameDescription, FrameStore, Outcome, RunSlice } from "../../frame.ts";
 import type { Welcome } from "../../wire/messages.ts";
+import type { AdmittedClient, ClientHandshake } from "../handshake.ts";
 
 /** Errors caused by the sender itself, and not by the link or the server. */
 export const peerFaults: ReadonlySet<ErrorName> = new Set(["protocol", "damaged", "limit"]);
@@ -54,7 +55,7 @@ export interface ReceiverHost {
   /** Called when a source id is declared for another source. */
   releaseSource?(stream: string, source: string): void;
   /** Called for every message sent or received, for verbose output. */
-  trace?(direction: "->" | "<-", line: string): void;
+  readonly trace?: ((direction: "->" | "<-", line: string) => void) | undefined;
   /**
    * Called when the store should be flushed: a frame was finished asynchronously, or reading has
    * resumed.
@@ -62,6 +63,18 @@ export interface ReceiverHost {
   onFlushNeeded?(): void;
   /** Called when the store failed asynchronously. Pass the error to `fail`. */
   onError?(error: unknown): void;
+}
+
+/** Options of a receiver. */
+export interface ReceiverOptions extends ReceiverHost {
+  readonly store: FrameStore;
+  readonly grants: ReceiverLimits;
+  /** A peer silent for this long counts as gone. */
+  readonly timeoutMs: number;
+  /** Milliseconds since 1970 of a clock that never jumps, as in all methods. */
+  readonly now: number;
+  /** At a server the client, whose WELCOME is queued; at a client its own handshake. */
+  readonly peer: AdmittedClient | ClientHandshake;
 }
 
 /** Limits that a receiver grants. A server announces them in WELCOME. */

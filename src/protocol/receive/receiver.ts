@@ -6,7 +6,7 @@
  */
 import { runAtOnce } from "../../common/work-queue.ts";
 import { FramesError } from "../../errors.ts";
-import type { FrameDescription, FrameStore } from "../../frame.ts";
+import type { FrameDescription } from "../../frame.ts";
 import { Decoder, type MessageHandler } from "../../wire/decode.ts";
 import { encodeControl } from "../../wire/encode.ts";
 import {
@@ -25,12 +25,7 @@ import {
 } from "../../wire/messages.ts";
 import { peerError } from "../frame-errors.ts";
 import { Keepalive, toWireTime } from "../keepalive.ts";
-import {
-  type FlushSnapshot,
-  peerFaults,
-  type ReceiverHost,
-  type ReceiverLimits,
-} from "./receiver-events.ts";
+import { type FlushSnapshot, peerFaults, type ReceiverOptions } from "./receiver-events.ts";
 import { type AdmittedClient, ClientHandshake } from "../handshake.ts";
 import { IncomingSources, lossesPerSlice } from "./incoming-sources.ts";
 import { Receipts } from "./receipts.ts";
@@ -42,8 +37,7 @@ type Phase = "handshake" | "open" | "ending" | "done" | "failed";
 
 export class Receiver implements MessageHandler {
   readonly #decoder: Decoder;
-  readonly #grants: ReceiverLimits;
-  readonly #host: ReceiverHost;
+  readonly #options: ReceiverOptions;
   readonly #keepalive: Keepalive;
   readonly #sources: IncomingSources;
   /** At a server the client's, at a client its own. */
@@ -60,6 +54,8 @@ export class Receiver implements MessageHandler {
   #phase: Phase;
   #now: number;
   #isStopped = false;
+  /** Whether data came since the last call of `isFlushDue`. */
+  #hasNewData = false;
   #isShuttingDown = false;
   #isPeerAtFault = false;
   /**
@@ -69,27 +65,15 @@ export class Receiver implements MessageHandler {
   #interruptedFrame: { source?: number; sequence?: number } = {};
   readonly #receipts: Receipts;
 
-  /**
-   * @param timeoutMs a peer silent for this long counts as gone
-   * @param now ms since 1970 of a clock that never jumps, as in all methods
-   * @param peer at a server the client, whose WELCOME is queued; at a client its own handshake
-   */
-  constructor(
-    store: FrameStore,
-    grants: ReceiverLimits,
-    timeoutMs: number,
-    now: number,
-    host: ReceiverHost,
-    peer: AdmittedClient | ClientHandshake,
-  ) {
+  constructor(options: ReceiverOptions) {
+    const { peer, timeoutMs, now } = options;
     if (peer instanceof ClientHandshake) this.#handshake = peer;
     else this.#admitted = peer;
     this.#hello = peer.hello;
     this.#phase = this.#admitted === undefined ? "handshake" : "open";
     this.#decoder = this.#admitted?.decoder ?? new Decoder(this);
     this.#decoder.setHandler(this);
-    this.#grants = grants;
-    this.#host = host;
+    this.#options = options;
     this.#keepalive = new Keepalive(now, timeoutMs);
     this.#rateLimiter = new RateLimiter(now);
     if (this.#admitted !== undefined) {
@@ -99,9 +83,7 @@ export class Receiver implements MessageHandler {
     }
     this.#now = now;
     this.#receipts = new Receipts(now);
-    this.#sources = new IncomingSources(store, grants.limits, this.#outcomes, {
-      host,
-      hello: this.#hello,
+    this.#sources = new IncomingSources(options, this.#outcomes, {
       key: this.#admitted?.key?.name,
       sendRefused: (id, sequence, error) =>
         this.#send(MessageType.refused, id, { sequence, ...error.wireFields }),
@@ -167,6 +149,16 @@ export class Receiver implements MessageHandler {
     return this.#receipts.isDue(this.#outcomes.endedCount, this.#now);
   }
 
+  /**
+   * Whether to flush now: no data came since the last call, the receipt is due, or a `shutDown` has
+   * completed. Call it once in a turn of the event loop.
+   */
+  isFlushDue(): boolean {
+    const isInputIdle = !this.#hasNewData;
+    this.#hasNewData = false;
+    return isInputIdle || this.isReceiptDue || this.isShutDown;
+  }
+
   /** Whether a flush of the store would allow a receipt, an answer or DONE. */
   get needsFlush(): boolean {
     const hasMore = this.#receipts.answers > 0 || this.#sources.hasUnsavedLosses;
@@ -186,6 +178,7 @@ export class Receiver implements MessageHandler {
    */
   receive(chunk: Uint8Array, now: number): void {
     this.#now = now;
+    this.#hasNewData = true;
     this.#keepalive.onReceived(now);
     if (this.#isStopped) return;
     this.#handshake?.onReceived(chunk);
@@ -200,7 +193,7 @@ export class Receiver implements MessageHandler {
   #waitFor(work: Promise<unknown>, onDone: () => void = () => {}): void {
     this.#waitCount++;
     this.#decoder.pause();
-    const run = this.#host.runSlice ?? runAtOnce;
+    const run = this.#options.runSlice ?? runAtOnce;
     const proceed = () => {
       this.#waitCount--;
       if (this.#isStopped) return;
@@ -210,13 +203,13 @@ export class Receiver implements MessageHandler {
     work
       .then(() => run(proceed))
       .catch((error: unknown) => {
-        if (!this.#isStopped) this.#host.onError?.(error);
+        if (!this.#isStopped) this.#options.onError?.(error);
       });
   }
 
   /** Pauses after a message if the turn is over. */
   #checkTurn(): void {
-    if (this.#host.isTurnOver?.() === true) this.#decoder.pause();
+    if (this.#options.isTurnOver?.() === true) this.#decoder.pause();
   }
 
   /** Waits for a slice if decoding was paused because the turn is over. */
@@ -247,7 +240,7 @@ export class Receiver implements MessageHandler {
     if (this.isPaused || this.#isStopped) return;
     this.#decoder.resume();
     this.#waitForTurn();
-    this.#host.onFlushNeeded?.();
+    this.#options.onFlushNeeded?.();
   }
 
   /** Sends PING. Returns its time, which the PONG repeats. */
@@ -331,7 +324,7 @@ export class Receiver implements MessageHandler {
   onConnected(now: number, exporter: Uint8Array | undefined): void {
     this.#keepalive.restart(now);
     const sentMessages = this.#handshake!.openingMessages();
-    this.#host.trace?.("->", `HELLO ${JSON.stringify(this.#hello)}`);
+    this.#options.trace?.("->", `HELLO ${JSON.stringify(this.#hello)}`);
     const proof = this.#handshake!.createProof(exporter, sentMessages);
     this.#outgoing.push(...sentMessages, ...(proof === undefined ? [] : [proof]));
   }
@@ -352,14 +345,14 @@ export class Receiver implements MessageHandler {
   #send<T extends ControlType>(type: T, source: number, body: ControlBodies[T]): void {
     // ERROR is the last message, even if the store finishes frames later.
     if (this.#phase === "failed") return;
-    this.#host.trace?.("->", `${typeName(type)} ${JSON.stringify(body)}`);
+    this.#options.trace?.("->", `${typeName(type)} ${JSON.stringify(body)}`);
     this.#outgoing.push(encodeControl(type, source, body));
   }
 
   // Callbacks of the decoder.
 
   onControl(message: ControlMessage): void {
-    this.#host.trace?.("<-", `${typeName(message.type)} ${JSON.stringify(message.body)}`);
+    this.#options.trace?.("<-", `${typeName(message.type)} ${JSON.stringify(message.body)}`);
     this.#rateLimiter.count();
     if (this.#rateLimiter.isOverLimit) this.#decoder.pause();
     else if (this.#phase === "open") this.#checkTurn();
@@ -389,17 +382,17 @@ export class Receiver implements MessageHandler {
           clock: toWireTime(this.#now),
         });
       case MessageType.pong:
-        return this.#host.onEvent?.({ type: "pong", time: message.body.time });
+        return this.#options.onEvent?.({ type: "pong", time: message.body.time });
       case MessageType.gone:
         if (this.#handshake === undefined) throw unexpectedMessage(MessageType.gone);
-        return this.#host.onEvent?.({
+        return this.#options.onEvent?.({
           type: "gone",
           source: this.#sources.sourceName(message.source),
           ...message.body,
         });
       case MessageType.cursor:
         if (this.#handshake === undefined) throw unexpectedMessage(MessageType.cursor);
-        return this.#host.onEvent?.({
+        return this.#options.onEvent?.({
           type: "cursor",
           cursor: message.body.cursor,
           endedFrames: this.#outcomes.endedCount,
@@ -427,17 +420,17 @@ export class Receiver implements MessageHandler {
     this.#keepalive.onHandshakeDone();
     const isKnown = ({ features }: Hello | Welcome) => features?.includes(videoFeature) === true;
     if (isKnown(this.#hello) && isKnown(welcome)) this.#decoder.acceptKeyFlag();
-    this.#host.onEvent?.({ type: "welcome", welcome });
+    this.#options.onEvent?.({ type: "welcome", welcome });
   }
 
   #declareSource(id: number, declaration: SourceDeclaration): void {
     const previous = this.#sources.checkDeclaration(id);
-    if (previous !== undefined) this.#host.releaseSource?.(previous.stream, previous.name);
+    if (previous !== undefined) this.#options.releaseSource?.(previous.stream, previous.name);
     const stream = declaration.stream ?? this.#hello.stream;
-    const acquired = this.#host.acquireSource?.(stream, declaration.name);
+    const acquired = this.#options.acquireSource?.(stream, declaration.name);
     const declare = () => {
       if (!this.#isStopped) return this.#sources.declare(id, stream, declaration);
-      this.#host.releaseSource?.(stream, declaration.name);
+      this.#options.releaseSource?.(stream, declaration.name);
     };
     if (!(acquired instanceof Promise)) return void declare();
     this.#isWaitingForSource = true;
@@ -446,16 +439,16 @@ export class Receiver implements MessageHandler {
 
   #onLost(id: number, body: ControlBodies[typeof MessageType.lost]): void {
     if (body.ranges.length <= lossesPerSlice) return this.#sources.recordLoss(id, body);
-    const run = this.#host.runSlice ?? runAtOnce;
+    const run = this.#options.runSlice ?? runAtOnce;
     this.#waitFor(this.#sources.recordLossInSlices(id, body, run));
   }
 
   onFrame(id: number, description: FrameDescription, more: boolean): void {
     this.#checkPhase(MessageType.frame);
     const { unfinishedCount: unfinished } = this.#decoder;
-    this.#receipts.checkWindow(this.unreceipted + unfinished, this.#grants.window.frames);
+    this.#receipts.checkWindow(this.unreceipted + unfinished, this.#options.grants.window.frames);
     if (more) this.#sources.checkUnfinishedLimit(unfinished);
-    this.#host.trace?.("<-", this.#sources.describeFrame(id, description));
+    this.#options.trace?.("<-", this.#sources.describeFrame(id, description));
     this.#sources.beginFrame(id, description);
   }
 
@@ -473,7 +466,7 @@ export class Receiver implements MessageHandler {
   #onOffer(id: number, offered: readonly OfferEntry[]): void {
     this.#receipts.addOffered(offered.length);
     const answered = this.#sources
-      .answerOffer(id, offered, this.#host.runSlice ?? runAtOnce)
+      .answerOffer(id, offered, this.#options.runSlice ?? runAtOnce)
       .then((answers) => {
         const message = encodeControl(MessageType.answer, id, { answers });
         this.#receipts.queueAnswer(message, offered.length);

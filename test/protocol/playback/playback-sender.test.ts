@@ -140,7 +140,14 @@ class Pair {
       },
     };
     const greeting = new ClientHandshake(wished, undefined);
-    this.client = new Receiver(this.store, grants, 30_000, this.now, events, greeting);
+    this.client = new Receiver({
+      ...events,
+      store: this.store,
+      grants,
+      timeoutMs: 30_000,
+      now: this.now,
+      peer: greeting,
+    });
     this.client.onConnected(this.now, undefined);
   }
 
