@@ -48,7 +48,7 @@ export class ReceiveConnection
   readonly #options: ReceiveConnectionOptions;
   readonly #target: ReceiveTarget;
   readonly #receiver: Receiver;
-  readonly #commits = new CommitLoop<FlushSnapshot, ReceiveConnection>(() => this.#flush());
+  readonly #commits = new CommitLoop<FlushSnapshot>(() => this.#flush());
   /** In the order of arrival. */
   readonly #pendingCursors: PendingCursor[] = [];
   #isWelcomed = false;

@@ -13,12 +13,12 @@ export interface CommitMember<Snapshot> {
   ack(flushed: Snapshot): void;
 }
 
-export class CommitLoop<Snapshot, Member extends CommitMember<Snapshot>> {
+export class CommitLoop<Snapshot> {
   readonly #flush: () => Promise<boolean>;
   readonly #delayMs: () => number;
-  readonly #waiting = new Set<Member>();
+  readonly #waiting = new Set<CommitMember<Snapshot>>();
   /** Members whose frames may have been lost with a failed flush. */
-  readonly #excluded = new WeakSet<Member>();
+  readonly #excluded = new WeakSet<CommitMember<Snapshot>>();
   #isScheduled = false;
 
   /**
@@ -31,23 +31,23 @@ export class CommitLoop<Snapshot, Member extends CommitMember<Snapshot>> {
   }
 
   /** Commits for `member` when that is due. */
-  add(member: Member): void {
+  add(member: CommitMember<Snapshot>): void {
     this.#waiting.add(member);
     if (!this.#isScheduled) this.#schedule();
   }
 
   /** Forgets a member that is gone. */
-  remove(member: Member): void {
+  remove(member: CommitMember<Snapshot>): void {
     this.#waiting.delete(member);
   }
 
   /** Acknowledges nothing to `member` any more, because a flush of its frames has failed. */
-  exclude(member: Member): void {
+  exclude(member: CommitMember<Snapshot>): void {
     this.#excluded.add(member);
   }
 
   /** Commits for these members at once, and acknowledges. */
-  async commit(members: readonly Member[]): Promise<void> {
+  async commit(members: readonly CommitMember<Snapshot>[]): Promise<void> {
     const snapshots = members.map((member) => member.flushable);
     if (!(await this.#flush())) return;
     for (const [index, member] of members.entries()) {

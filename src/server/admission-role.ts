@@ -3,11 +3,12 @@
  * role that HELLO asks for.
  */
 import { asFramesError, FramesError, truncateMessage } from "../errors.ts";
+import { defined } from "../common/defined.ts";
 import { monotonicNow } from "../common/clock.ts";
 import { type AdmittedClient, ServerHandshake } from "../protocol/handshake.ts";
 import type { WelcomeFields } from "../protocol/handshake.ts";
 import { software } from "../version.ts";
-import { type Hello, videoFeature } from "../wire/messages.ts";
+import type { Hello } from "../wire/messages.ts";
 import { IngestRole } from "./ingest-role.ts";
 import type { PeerConnection, ServerContext } from "./peer-connection.ts";
 import { PlaybackRole } from "./playback-role.ts";
@@ -105,8 +106,7 @@ export class AdmissionRole implements ConnectionRole {
     const { store } = this.#server;
     const connection = this.#connection;
     const { key } = connection;
-    const proved = key === undefined ? {} : { key: key.name, keyId: key.key.id };
-    store.checkSession?.({ session, ...proved });
+    store.checkSession?.({ session, ...defined({ key: key?.name, keyId: key?.key.id }) });
     this.#server.supersede(session, connection);
     this.#server.emit({
       type: "session",
@@ -121,21 +121,9 @@ export class AdmissionRole implements ConnectionRole {
   }
 
   async #beginPlayback(hello: Hello): Promise<void> {
-    const { reader } = this.#server.journalTail;
-    const connection = this.#connection;
-    const playback = (this.#playback = new PlaybackRole(this.#server, connection, hello));
-    const identity = reader.property("identity");
-    const { isResumed } = playback;
-    const fields = {
-      fresh: !(await connection.runSlice(() => reader.has(hello))),
-      features: ["until", videoFeature],
-      sources: await playback.firstSources(connection.runSlice),
-      ...(identity === undefined ? {} : { identity }),
-      ...(isResumed === undefined ? {} : { resumed: isResumed }),
-    };
-    await this.#runStep(() => {
-      this.#begin(playback, this.#welcome(fields));
-    });
+    const playback = (this.#playback = new PlaybackRole(this.#server, this.#connection, hello));
+    const fields = await playback.welcomeFields();
+    await this.#runStep(() => this.#begin(playback, this.#welcome(fields)));
   }
 
   /** Lets the role continue, with what the client has sent after its handshake. */

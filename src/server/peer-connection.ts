@@ -213,7 +213,7 @@ export interface ServerContext {
   /** Reads stored frames for receiving clients. */
   readonly journalTail: JournalTail;
   /** Flushes the store for clients that send, and acknowledges their frames. */
-  readonly commits: CommitLoop<FlushSnapshot, PeerConnection>;
+  readonly commits: CommitLoop<FlushSnapshot>;
   emit(event: ServeEvent): void;
   /** Whether `emitStored` has an effect. */
   readonly reportsStored: boolean;

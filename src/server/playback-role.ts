@@ -1,22 +1,22 @@
 /** Role of a client that receives: joins a `PlaybackSender`, the journal and the connection. */
 import { asFramesError, FramesError, truncateMessage } from "../errors.ts";
-import type { RunSlice } from "../frame.ts";
 import type { PeerConnection, ServerContext } from "./peer-connection.ts";
 import type { ConnectionRole } from "./connection-role.ts";
 import { DecodablePlayback } from "./playback/decodable-playback.ts";
 import { JournalPlayback } from "./playback/journal-playback.ts";
 import { LatestPlayback } from "./playback/latest-playback.ts";
 import type { PlaybackRequest } from "./playback/playback-request.ts";
+import { defined } from "../common/defined.ts";
 import { monotonicNow } from "../common/clock.ts";
 import { countGarbage, release } from "../common/memory.ts";
-import type { AdmittedClient } from "../protocol/handshake.ts";
+import type { AdmittedClient, WelcomeFields } from "../protocol/handshake.ts";
 import { PlaybackSender } from "../protocol/playback/playback-sender.ts";
 import { PrefetchPlayback } from "./playback/prefetch-playback.ts";
 import type { Playback } from "../protocol/playback/playback.ts";
 import { outgoingBufferBytes, WriteBatch } from "../protocol/send/write-batch.ts";
 import type { DeletionCandidate } from "../store/journal/deletion-log.ts";
 import type { RetentionHold } from "../store/directory/retention.ts";
-import type { Done, Hello } from "../wire/messages.ts";
+import { type Done, type Hello, videoFeature } from "../wire/messages.ts";
 
 /** Bytes sent to one client before the event loop serves other connections, senders included. */
 const maxBytesPerTurn = 1 << 20;
@@ -81,9 +81,22 @@ export class PlaybackRole implements ConnectionRole, RetentionHold {
     if (hello.latest !== true) journalTail.holds.add(this);
   }
 
-  /** Returns the first two of the selected sources that have frames. */
-  firstSources(run: RunSlice): Promise<string[]> {
-    return this.#server.journalTail.reader.sourcesWithFrames(this.#request, 2, run);
+  /** Reads what WELCOME says about the requested frames. */
+  async welcomeFields(): Promise<Partial<WelcomeFields>> {
+    const { cursor, latest } = this.#hello;
+    const { reader } = this.#server.journalTail;
+    const { runSlice } = this.#connection;
+    const isResuming = cursor !== undefined && latest !== true;
+    return {
+      fresh: !(await runSlice(() => reader.has(this.#hello))),
+      features: ["until", videoFeature],
+      // Two are enough for a client that accepts the frames of one source only.
+      sources: await reader.sourcesWithFrames(this.#request, 2, runSlice),
+      ...defined({
+        identity: reader.property("identity"),
+        resumed: isResuming ? this.#startPosition > 0 : undefined,
+      }),
+    };
   }
 
   /** Starts to send to a client that has got WELCOME. */
@@ -129,12 +142,6 @@ export class PlaybackRole implements ConnectionRole, RetentionHold {
   #confirmedPosition(isAwaiting: boolean): number {
     if (!isAwaiting) return this.#playback.position;
     return Math.max(this.#sender!.position, this.#startPosition);
-  }
-
-  /** Whether the playback resumes at the client's cursor; undefined without a cursor. */
-  get isResumed(): boolean | undefined {
-    const { cursor, latest } = this.#hello;
-    return cursor === undefined || latest === true ? undefined : this.#startPosition > 0;
   }
 
   get isDone(): boolean {

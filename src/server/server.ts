@@ -62,7 +62,7 @@ export class FrameServer implements Server, ServerContext {
   readonly #articleListener: Listener | undefined;
   readonly #options: ServerOptions;
   readonly #connections = new Set<PeerConnection>();
-  readonly commits = new CommitLoop<FlushSnapshot, PeerConnection>(
+  readonly commits = new CommitLoop<FlushSnapshot>(
     () => this.flush(),
     () => (this.#connections.size < flushDelayThreshold ? 0 : flushDelayMs),
   );

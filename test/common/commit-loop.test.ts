@@ -24,9 +24,7 @@ class Member implements CommitMember<number> {
 /** A loop over a store whose flushes end when a test says so. */
 function loop() {
   const flushes: ((isFlushed: boolean) => void)[] = [];
-  const commits = new CommitLoop<number, Member>(
-    () => new Promise((resolve) => flushes.push(resolve)),
-  );
+  const commits = new CommitLoop<number>(() => new Promise((resolve) => flushes.push(resolve)));
   return { commits, flushes };
 }
 

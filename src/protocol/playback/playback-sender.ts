@@ -3,6 +3,7 @@
  * including large ones, are sent one after another in journal order, so one position describes the
  * client's progress.
  */
+import { defined } from "../../common/defined.ts";
 import { errorByNumber, FramesError, truncateMessage } from "../../errors.ts";
 import type { Frame } from "../../frame.ts";
 import type { Decoder, MessageHandler } from "../../wire/decode.ts";
@@ -332,12 +333,7 @@ export class PlaybackSender implements MessageHandler {
     const { id, isNew } = this.#ids.idFor(source);
     if (!isNew) return id;
     const { name, session, type, raw } = source;
-    this.#send(MessageType.source, id, {
-      name,
-      session,
-      ...(type === undefined ? {} : { type }),
-      ...(raw === undefined ? {} : { raw }),
-    });
+    this.#send(MessageType.source, id, { name, session, ...defined({ type, raw }) });
     return id;
   }
 
