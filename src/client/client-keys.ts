@@ -1,5 +1,4 @@
 /** Chooses the keys that a client proves to a server. */
-import type { ClientKeys } from "./reconnect.ts";
 import { Key } from "../auth/key.ts";
 import { FramesError, usageError } from "../errors.ts";
 import { defaultKeyFile, readKeys } from "../keys/key-file.ts";
@@ -14,6 +13,17 @@ export interface KeyOptions {
   readonly keyFile?: string;
   /** Connects without key or encryption, to a server that requires no key. */
   readonly insecure?: boolean;
+}
+
+/** When connections use a key: never, always, or (`if-asked`) once the server answered `no-key`. */
+export interface ClientKeys {
+  readonly use: "never" | "always" | "if-asked";
+  /**
+   * Returns the keys in the order in which they are tried.
+   *
+   * @throws {FramesError} `usage` or `missing` if they cannot be read
+   */
+  keys(): readonly Key[];
 }
 
 /**

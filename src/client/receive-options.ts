@@ -1,9 +1,8 @@
 /** Options and events of a receiving client. */
-import type { KeyOptions } from "./client-keys.ts";
-import type { TransferEvent } from "./transfer.ts";
+import type { TransferEvent, TransferOptions } from "./transfer.ts";
 
-/** Options of `receive`. Times are in milliseconds unless another unit is named. */
-export interface ReceiveOptions extends KeyOptions {
+/** Options of `receive`. */
+export interface ReceiveOptions extends TransferOptions<ReceiveEvent> {
   /** `HOST[:PORT]`. Default `127.0.0.1:9726`. */
   readonly from?: string;
   /** Only these sources. Default: all. */
@@ -23,18 +22,6 @@ export interface ReceiveOptions extends KeyOptions {
   readonly latest?: boolean;
   /** Largest accepted frame, in bytes. Default 256 MiB; 1 TiB when receiving into a directory. */
   readonly maxFrame?: number;
-  /** Silence after which the connection to the server counts as lost. Default 30,000. */
-  readonly timeout?: number;
-  /** Time without progress after which receiving fails with `given-up`. Default: never. */
-  readonly giveUpAfter?: number;
-  /** Limit for connecting. Default 10,000. */
-  readonly connectTimeout?: number;
-  /** Abort it to stop receiving; frames that have begun get up to 10 s to finish. */
-  readonly signal?: AbortSignal;
-  /** Called for each event. */
-  readonly onEvent?: (event: ReceiveEvent) => void;
-  /** Called for each protocol message sent or received, frames included. */
-  readonly onMessage?: (direction: "->" | "<-", line: string) => void;
 }
 
 /** Event of a receiving client. */

@@ -1,6 +1,7 @@
 /** Receives a stream over any number of connections; each one resumes at the last saved cursor. */
 import type { CallbackSink } from "./callback-sink.ts";
-import { Reconnector, type ClientKeys } from "./reconnect.ts";
+import type { ClientKeys } from "./client-keys.ts";
+import { Reconnector } from "./reconnect.ts";
 import { FramesError, truncateMessage } from "../errors.ts";
 import type { FrameDescription, ReceiveTarget, Outcome } from "../frame.ts";
 import { ReceiveConnection } from "./receive-connection.ts";

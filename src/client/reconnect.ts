@@ -1,21 +1,11 @@
 /** Reconnects to a server: back-off, choice between several keys, and giving up. */
 import type { Key } from "../auth/key.ts";
+import type { ClientKeys } from "./client-keys.ts";
 import { FramesError, systemCode } from "../errors.ts";
 import type { ClientConnectionOptions } from "./client-connection.ts";
 import type { Transfer } from "./transfer.ts";
 import { monotonicNow } from "../common/clock.ts";
 import type { SourceProgress } from "../protocol/progress.ts";
-
-/** When connections use a key: never, always, or (`if-asked`) once the server answered `no-key`. */
-export interface ClientKeys {
-  readonly use: "never" | "always" | "if-asked";
-  /**
-   * Returns the keys in the order in which they are tried.
-   *
-   * @throws {FramesError} `usage` or `missing` if they cannot be read
-   */
-  keys(): readonly Key[];
-}
 
 /** Pause before the second connection; doubles without progress, up to the maximum. */
 const initialDelayMs = 1000;

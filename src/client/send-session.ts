@@ -1,5 +1,6 @@
 /** Sends a session over any number of connections; each one resumes at the last receipt. */
-import { Reconnector, type ClientKeys } from "./reconnect.ts";
+import type { ClientKeys } from "./client-keys.ts";
+import { Reconnector } from "./reconnect.ts";
 import { SendConnection } from "./send-connection.ts";
 import type { Plan } from "./plan/options.ts";
 import type { SendEvent } from "./send-event.ts";

@@ -7,9 +7,9 @@ import {
   totalProgress,
   type Undelivered,
 } from "../protocol/progress.ts";
-import type { PerSource } from "../source/per-source.ts";
+import type { KeyOptions } from "./client-keys.ts";
 import type { ClientConnectionOptions } from "./client-connection.ts";
-import { type SourceReport, UndeliveredReport } from "./undelivered.ts";
+import { type DropRules, type SourceReport, UndeliveredReport } from "./undelivered.ts";
 
 /** Result of a transfer in either direction. */
 export interface TransferSummary {
@@ -44,14 +44,20 @@ export type TransferEvent =
   /** Frames that were not delivered, and why. */
   | { type: "undelivered"; report: Undelivered };
 
-/** Options that both directions have. Times are in milliseconds. */
-export interface TransferOptions<Event> {
+/** Options that both directions have. */
+export interface TransferOptions<Event> extends KeyOptions {
+  /** Milliseconds of silence after which the connection counts as lost. Default 30,000. */
   readonly timeout?: number;
-  readonly connectTimeout?: number;
+  /** Milliseconds without progress after which it fails with `given-up`. Default: never. */
   readonly giveUpAfter?: number;
-  readonly policy?: PerSource;
-  readonly failOnGap?: boolean;
-  readonly onEvent?: (event: Event | TransferEvent) => void;
+  /** Limit for connecting, in milliseconds. Default 10,000. */
+  readonly connectTimeout?: number;
+  /** Abort it to stop; frames in flight get up to 10 s to finish. */
+  readonly signal?: AbortSignal;
+  /** Called for each event. */
+  readonly onEvent?: (event: Event) => void;
+  /** Called for each protocol message sent or received, frames included. */
+  readonly onMessage?: (direction: "->" | "<-", line: string) => void;
 }
 
 const defaultTimeoutMs = 30_000;
@@ -63,7 +69,7 @@ export class Transfer<Event extends { readonly type: string } = TransferEvent> {
   readonly server: Pick<ClientConnectionOptions, "address" | "timeout" | "connectTimeout">;
   /** `HOST:PORT` of the server. */
   readonly peer: string;
-  readonly options: TransferOptions<Event>;
+  readonly options: TransferOptions<Event | TransferEvent>;
   readonly #started: number;
   readonly #undelivered: UndeliveredReport;
 
@@ -72,7 +78,7 @@ export class Transfer<Event extends { readonly type: string } = TransferEvent> {
     stream: string,
     address: Address,
     started: number,
-    options: TransferOptions<Event> = {},
+    options: TransferOptions<Event | TransferEvent> & DropRules = {},
   ) {
     this.stream = stream;
     const { timeout = defaultTimeoutMs, connectTimeout = defaultConnectTimeoutMs } = options;

@@ -26,7 +26,7 @@ export interface SourceReport {
 }
 
 /** Options that decide whether dropped frames count as not delivered. */
-interface DropRules {
+export interface DropRules {
   readonly policy?: PerSource;
   readonly failOnGap?: boolean;
 }
