@@ -15,7 +15,6 @@ import type {
 } from "../../frame.ts";
 import {
   type ControlBodies,
-  type Hello,
   type OfferEntry,
   type SourceDeclaration,
   offerStatusByLetter,
@@ -57,14 +56,6 @@ interface IncomingFrame {
   writer: FrameWriter | PictureHead | FramesError;
 }
 
-/** What the sources need of the receiver that owns them. */
-export interface IncomingSourcesHooks {
-  /** Name of the key that the sender proved. */
-  readonly key: string | undefined;
-  /** Sends REFUSED. */
-  sendRefused(id: number, sequence: number, error: FramesError): void;
-}
-
 /** Offered frames compared in one slice of work, and ranges of lost frames recorded in one. */
 const offersPerSlice = 256;
 export const lossesPerSlice = 256;
@@ -80,18 +71,23 @@ export class IncomingSources {
   readonly #options: ReceiverOptions;
   readonly #limits: ReceiverLimits["limits"];
   readonly #outcomes: OutcomeCounts;
-  readonly #hooks: IncomingSourcesHooks;
+  readonly #sendRefused: (id: number, sequence: number, error: FramesError) => void;
   readonly #sources = new Map<number, IncomingSource>();
   #foundCount = 0;
   #bufferedBytes = 0;
   /** Whether losses were recorded since the last flush of the store. */
   hasUnsavedLosses = false;
 
-  constructor(options: ReceiverOptions, outcomes: OutcomeCounts, hooks: IncomingSourcesHooks) {
+  /** @param sendRefused sends REFUSED for a frame of the source with this id */
+  constructor(
+    options: ReceiverOptions,
+    outcomes: OutcomeCounts,
+    sendRefused: (id: number, sequence: number, error: FramesError) => void,
+  ) {
     this.#options = options;
     this.#limits = options.grants.limits;
     this.#outcomes = outcomes;
-    this.#hooks = hooks;
+    this.#sendRefused = sendRefused;
     compileCheaply(this.beginFrame, this.writePayload, this.finishFrame, this.#onFrameEnded);
     compileCheaply(this.#openStore, this.#sourceWithId);
   }
@@ -163,7 +159,7 @@ export class IncomingSources {
   #openStore(incoming: IncomingSource): SourceStore | FramesError {
     return (incoming.store ??= catchFrameError(() => {
       const { store, peer } = this.#options;
-      return store.open(toSourceInfo(peer.hello, this.#hooks.key, incoming));
+      return store.open(toSourceInfo(peer, incoming));
     }));
   }
 
@@ -243,7 +239,7 @@ export class IncomingSources {
     error: FramesError,
   ): void {
     const { sequence, name } = description;
-    this.#hooks.sendRefused(id, sequence, error);
+    this.#sendRefused(id, sequence, error);
     // These are not recorded as a loss, because a frame of that name is or was stored.
     const store = this.#openStore(incoming);
     if (error.code === "conflict" || error.code === "moved-away") return;
@@ -414,28 +410,25 @@ function lossError({ error, message }: LostBody): FramesError {
   return new FramesError(errorByNumber(error, "loss"), reason);
 }
 
-/**
- * Returns the description of a source for the store, from the HELLO of its connection.
- *
- * @param key name of the key that the sender proved
- */
+/** Returns the description of a source for the store, from the HELLO of its connection. */
 function toSourceInfo(
-  hello: Hello,
-  key: string | undefined,
-  { stream, name: source, raw, revises = hello.revises, session }: IncomingSource,
+  peer: ReceiverOptions["peer"],
+  { stream, name: source, raw, revises, session }: IncomingSource,
 ): SourceInfo {
+  const { hello } = peer;
   // Frames that a server plays back keep the session of their original sender.
   if (hello.role === "receive") {
     return { stream, source, ...defined({ raw }), session: session ?? hello.session, isCopy: true };
   }
   const { conflict, again: resendRemoved, durable, features = [] } = hello;
+  const key = "key" in peer ? peer.key : undefined;
   return {
     stream,
     source,
     session: hello.session,
     // Without a required key, the id in HELLO was not proved.
-    ...(key === undefined ? {} : defined({ key, keyId: hello.key })),
-    ...defined({ raw, conflict, resendRemoved, replacesOwn: revises, durable }),
+    ...defined({ key: key?.name, keyId: key?.key.id }),
+    ...defined({ raw, conflict, resendRemoved, replacesOwn: revises ?? hello.revises, durable }),
     knowsMovedAway: features.includes("moved-away"),
   };
 }

@@ -83,11 +83,9 @@ export class Receiver implements MessageHandler {
     }
     this.#now = now;
     this.#receipts = new Receipts(now);
-    this.#sources = new IncomingSources(options, this.#outcomes, {
-      key: this.#admitted?.key?.name,
-      sendRefused: (id, sequence, error) =>
-        this.#send(MessageType.refused, id, { sequence, ...error.wireFields }),
-    });
+    this.#sources = new IncomingSources(options, this.#outcomes, (id, sequence, error) =>
+      this.#send(MessageType.refused, id, { sequence, ...error.wireFields }),
+    );
   }
 
   /** How the frames of this connection ended. */
