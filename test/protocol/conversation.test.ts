@@ -758,7 +758,7 @@ describe("RECEIPT", () => {
     for (let sequence = 1; sequence <= 100; sequence++) {
       peer.now += 9;
       peer.says(peer.frame(1, { sequence, name: `f${sequence}` }));
-      if (peer.receiver.isReceiptDue) peer.receiver.ack(peer.now);
+      if (peer.receiver.isFlushDue()) peer.receiver.ack(peer.now);
     }
     expect(
       of(
@@ -766,6 +766,16 @@ describe("RECEIPT", () => {
         type.RECEIPT,
       ).length,
     ).toBe(8);
+  });
+
+  test("a flush is due once no more data comes, and not while it keeps coming", () => {
+    const peer = new Client();
+    peer.greet();
+    peer.says(peer.source(1));
+    peer.says(peer.frame(1));
+    expect([peer.receiver.isFlushDue(), peer.receiver.isFlushDue()]).toEqual([false, true]);
+    peer.says(peer.frame(1, { sequence: 2, name: "g" }));
+    expect(peer.receiver.isFlushDue()).toBe(false);
   });
 
   test("receipts stay in order when the store finishes frames out of order", async () => {

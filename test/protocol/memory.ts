@@ -678,7 +678,7 @@ export class Link {
     for (const chunk of this.#chunker(given)) {
       this.#guardReceiver(() => this.receiver.receive(chunk, this.clock.now));
       if (this.receiverError !== undefined) break;
-      if (this.receiver.isReceiptDue) this.#settle();
+      if (this.receiver.isFlushDue()) this.#settle();
       this.#answer();
     }
     if (breaks) return this.break();

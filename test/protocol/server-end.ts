@@ -147,8 +147,8 @@ export class ServerEnd {
     return this.#receiver?.isEnding === true;
   }
 
-  get isReceiptDue(): boolean {
-    return this.#receiver?.isReceiptDue === true;
+  isFlushDue(): boolean {
+    return this.#receiver?.isFlushDue() === true;
   }
 
   get needsFlush(): boolean {

@@ -142,11 +142,6 @@ export class Receiver implements MessageHandler {
     return this.#isShuttingDown && this.#isStopped;
   }
 
-  /** Whether a receipt is due although more frames may be arriving. */
-  get isReceiptDue(): boolean {
-    return this.#receipts.isDue(this.#outcomes.endedCount, this.#now);
-  }
-
   /**
    * Whether to flush now: no data came since the last call, the receipt is due, or a `shutDown` has
    * completed. Call it once in a turn of the event loop.
@@ -154,7 +149,8 @@ export class Receiver implements MessageHandler {
   isFlushDue(): boolean {
     const isInputIdle = !this.#hasNewData;
     this.#hasNewData = false;
-    return isInputIdle || this.isReceiptDue || this.isShutDown;
+    const isReceiptDue = this.#receipts.isDue(this.#outcomes.endedCount, this.#now);
+    return isInputIdle || isReceiptDue || this.isShutDown;
   }
 
   /** Whether a flush of the store would allow a receipt, an answer or DONE. */
