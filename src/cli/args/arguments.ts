@@ -1,6 +1,7 @@
 /** Parses a command's arguments and environment according to the table of flags. */
 import { parseArgs } from "node:util";
 import { FramesError, usageError } from "../../errors.ts";
+import { defined } from "../../common/defined.ts";
 import { environmentName, type Flag, flagsOf } from "./flags.ts";
 import { containsSecret } from "../../safe-text.ts";
 import { parseSeconds, parseSize } from "./units.ts";
@@ -93,9 +94,9 @@ export function parseArguments(
       known.map((flag) => [
         flag.name,
         {
-          type: flag.kind === "switch" ? ("boolean" as const) : ("string" as const),
+          type: flag.value === undefined ? ("boolean" as const) : ("string" as const),
           multiple: true,
-          ...(flag.short === undefined ? {} : { short: flag.short }),
+          ...defined({ short: flag.short }),
         },
       ]),
     ),
@@ -109,11 +110,11 @@ export function parseArguments(
     const flag = known.find(({ name }) => name === token.name);
     if (flag === undefined) throw unknownFlag(token.rawName, known, command);
     const value = token.value;
-    if (flag.kind === "switch" ? value !== undefined : value === undefined || value === "") {
-      const wanted =
-        flag.kind === "switch"
-          ? `it takes no value; write ${token.rawName} alone`
-          : `it takes a value; write ${token.rawName} ${flag.value}`;
+    const isSwitch = flag.value === undefined;
+    if (isSwitch ? value !== undefined : value === undefined || value === "") {
+      const wanted = isSwitch
+        ? `it takes no value; write ${token.rawName} alone`
+        : `it takes a value; write ${token.rawName} ${flag.value}`;
       throw usageError(`Cannot read ${token.rawName}: ${wanted}`);
     }
     if (value !== undefined && token.inlineValue === false && /^-./.test(value)) {
@@ -128,7 +129,7 @@ export function parseArguments(
     const value = environment[environmentName(flag)];
     if (values.has(flag.name) || value === undefined || value === "") continue;
     fromEnvironment.add(flag.name);
-    if (flag.kind !== "switch") values.set(flag.name, [value]);
+    if (flag.value !== undefined) values.set(flag.name, [value]);
     else if (parseSwitch(value, environmentName(flag))) values.set(flag.name, ["on"]);
   }
   const parsed = new Arguments(positionals, values, fromEnvironment);

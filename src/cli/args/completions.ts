@@ -63,7 +63,7 @@ function zsh(): string {
   const cases = commands.map(({ name }) => {
     const specs = flagsOf(name).flatMap((flag) =>
       flagForms(flag).map((word) => {
-        const repeat = flag.kind === "list" ? "*" : "";
+        const repeat = flag.isRepeatable ? "*" : "";
         const value = flag.value === undefined ? "" : `:${flag.value}:`;
         const explained = flag.help
           .replaceAll("[", "(")
@@ -109,7 +109,7 @@ function fish(): string {
     const when = `-n '__fish_seen_subcommand_from ${name}'`;
     for (const flag of flagsOf(name)) {
       const short = flag.short === undefined ? "" : ` -s ${flag.short}`;
-      const value = flag.kind === "switch" ? "" : " -r";
+      const value = flag.value === undefined ? "" : " -r";
       lines.push(
         `complete -c frames ${when} -l ${flag.name}${short}${value} -d ${shellQuote(flag.help)}`,
       );
