@@ -2,7 +2,7 @@
 import type { CallbackSink } from "./callback-sink.ts";
 import type { ClientKeys } from "./client-keys.ts";
 import { Reconnector } from "./reconnect.ts";
-import { FramesError, truncateMessage } from "../errors.ts";
+import { FramesError, truncateMessage, usageError } from "../errors.ts";
 import type { FrameDescription, ReceiveTarget, Outcome } from "../frame.ts";
 import { ReceiveConnection } from "./receive-connection.ts";
 import type { ReceiveEvent, ReceiveOptions } from "./receive-options.ts";
@@ -166,8 +166,7 @@ export class ReceiveSession {
   #checkWelcome(welcome: Welcome, peer: string): void {
     const { stream, follow, sources, until } = this.#hello;
     if (until !== undefined && welcome.features?.includes("until") !== true) {
-      throw new FramesError(
-        "usage",
+      throw usageError(
         "Cannot use --until: the server does not support it; update it, or leave --until out",
       );
     }

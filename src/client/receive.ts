@@ -1,6 +1,6 @@
 /** `receive()`: gets a stream from a server, into a directory, a callback or an iterator. */
 import { checkedClientKeys } from "./client-keys.ts";
-import { FramesError } from "../errors.ts";
+import { usageError } from "../errors.ts";
 import type { ReceiveTarget } from "../frame.ts";
 import { parseAddress } from "../net/address.ts";
 import { CallbackSink, type ReceivedFrame, type SingleOutput } from "./callback-sink.ts";
@@ -220,7 +220,7 @@ function checkStream(stream: string): void {
   try {
     checkPathPart(stream, false);
   } catch (error) {
-    throw new FramesError("usage", `Cannot receive: ${(error as Error).message}`);
+    throw usageError(`Cannot receive: ${(error as Error).message}`);
   }
 }
 
@@ -236,10 +236,7 @@ async function runReceive(
   const { follow = false, latest = false, sources, since, until, first } = options;
   const { maxFrame = defaultMaxFrameBytes } = options;
   if (first !== undefined && !(Number.isSafeInteger(first) && first >= 1)) {
-    throw new FramesError(
-      "usage",
-      `Cannot receive the first ${first} frames: expected --first 1 or more`,
-    );
+    throw usageError(`Cannot receive the first ${first} frames: expected --first 1 or more`);
   }
   const hello = {
     role: "receive" as const,

@@ -3,7 +3,7 @@
  * Memory is bounded: one chunk, and the index of the chunks.
  */
 import { crc32 } from "../common/checksum.ts";
-import { FramesError } from "../errors.ts";
+import { FramesError, usageError } from "../errors.ts";
 import { combineCrc32 } from "./crc32-combine.ts";
 import { encodeFrame, formatShape, type RecordedFrame } from "./frame-message.ts";
 import {
@@ -226,8 +226,7 @@ export class McapWriter {
     if (known !== undefined) return known;
     const id = this.#channels.size + 1;
     if (id > maxChannels) {
-      throw new FramesError(
-        "usage",
+      throw usageError(
         `Cannot write more than ${maxChannels} sources to one MCAP file: choose some with --source NAME`,
       );
     }

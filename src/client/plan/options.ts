@@ -1,5 +1,5 @@
 /** Options and result of `plan`, and helpers for its settings per source. */
-import { FramesError } from "../../errors.ts";
+import { type FramesError, usageError } from "../../errors.ts";
 import type { FrameSource, RawShape } from "../../frame.ts";
 import { monotonicNow } from "../../common/clock.ts";
 import type { OnSourceEvent, SkippedPath } from "../../source/source-event.ts";
@@ -187,8 +187,7 @@ export type RawFrames = RawShape | VideoCodec;
 function parseRaw(text: string): RawFrames {
   if (text === "h264" || text === "h265") return text;
   if (text.includes(":")) return parseRawShape(text);
-  throw new FramesError(
-    "usage",
+  throw usageError(
     `Cannot read --raw: expected WIDTHxHEIGHT:FORMAT such as 640x512:gray16le, h264 or h265, current value is ${JSON.stringify(text)}`,
   );
 }
@@ -237,8 +236,7 @@ export function openSpool(
 ): Spool | undefined {
   if (spool === undefined) return undefined;
   if (liveCount === 0) {
-    throw new FramesError(
-      "usage",
+    throw usageError(
       "Cannot use --spool with directories: their files stay until they are sent; leave it out",
     );
   }
@@ -260,7 +258,7 @@ export function createPacer({
   return (source) => {
     const rate = settingFor(fps, source.name);
     if (rate !== undefined && realtime) {
-      throw new FramesError("usage", "Cannot use both --realtime and --fps: leave one out");
+      throw usageError("Cannot use both --realtime and --fps: leave one out");
     }
     if (rate !== undefined)
       return new PacedSource(source, new RatePacer(parseRate(rate)), monotonicNow);
@@ -274,17 +272,13 @@ const defaultSpoolBytes = 10 * 2 ** 30;
 export function checkNames(stream: string, sources: readonly string[]): void {
   if ([stream, ...sources].some(containsSecret)) {
     const hint = "names are shown; choose another with --stream or --source";
-    throw new FramesError(
-      "usage",
-      `Cannot send under a name that holds a password or key: ${hint}`,
-    );
+    throw usageError(`Cannot send under a name that holds a password or key: ${hint}`);
   }
   try {
     sourceFolderPath(stream, stream, false);
     for (const source of sources) sourceFolderPath(stream, source, false);
   } catch (error) {
-    throw new FramesError(
-      "usage",
+    throw usageError(
       `Cannot send under this name: ${(error as Error).message}; choose another with --stream or --source`,
     );
   }

@@ -1,7 +1,7 @@
 /** Plans the paths of a command line: directories, a pipe, videos, cameras, URLs and recordings. */
 import { existsSync, lstatSync, realpathSync, statSync } from "node:fs";
 import { basename, dirname, extname, join, resolve } from "node:path";
-import { FramesError } from "../../errors.ts";
+import { usageError } from "../../errors.ts";
 import type { FrameSource } from "../../frame.ts";
 import { checkFlags, type SourceKind } from "./flag-rules.ts";
 import {
@@ -77,20 +77,16 @@ export async function planPaths(
   const inputs = classifyPaths([...unnamed, ...pairs]);
   const hasSeveral = inputs.length > 1;
   if (plainNames.length > 1 || (plainNames.length === 1 && hasSeveral)) {
-    throw new FramesError(
-      "usage",
+    throw usageError(
       `Cannot name the source ${plainNames[0]}: there are several; write --source NAME=PATH for each`,
     );
   }
   const [first] = inputs;
   if (first === undefined) {
-    throw new FramesError("usage", "Cannot send: no directory given; write frames send DIR");
+    throw usageError("Cannot send: no directory given; write frames send DIR");
   }
   if (hasSeveral && options.stream === undefined) {
-    throw new FramesError(
-      "usage",
-      "Cannot send several sources without a stream: add --stream NAME",
-    );
+    throw usageError("Cannot send several sources without a stream: add --stream NAME");
   }
   const isNamed = hasSeveral || plainNames.length === 1 || pairs.length === 1;
   const named = inputs.map((input) => ({ ...input, name: input.name ?? plainNames[0] }));
@@ -99,8 +95,7 @@ export async function planPaths(
   checkFlags(known, options);
   const recording = named.find(({ kind }) => kind === "recording");
   if (recording !== undefined && hasSeveral) {
-    throw new FramesError(
-      "usage",
+    throw usageError(
       `Cannot send ${recording.path} with other paths: run frames send for each of them, with the same --stream`,
     );
   }
@@ -129,10 +124,7 @@ export async function planPaths(
   const spool = openSpool(options.stream ?? defaultName, liveCount, options, naming);
   const { sources, found, pipe } = withSpool(spool, () => {
     if (pipes.length > 1) {
-      throw new FramesError(
-        "usage",
-        "Cannot send two pipes: - is standard input; run frames send twice",
-      );
+      throw usageError("Cannot send two pipes: - is standard input; run frames send twice");
     }
     const [standardInput] = pipes;
     const pipe =
@@ -263,10 +255,7 @@ function checkDistinct(sources: readonly FrameSource[]): void {
   const seen = new Set<string>();
   for (const { name } of sources) {
     if (seen.has(name)) {
-      throw new FramesError(
-        "usage",
-        `Cannot send two sources named ${name}: rename one with --source NAME=PATH`,
-      );
+      throw usageError(`Cannot send two sources named ${name}: rename one with --source NAME=PATH`);
     }
     seen.add(name);
   }
@@ -294,7 +283,7 @@ function mediaName({ path, name, shownAs }: PathInput, options: PlanOptions): st
     shownAs === undefined
       ? `frames send ${path} --stream NAME --source NAME`
       : `frames send --stream NAME --source ${name}=${shownAs}`;
-  throw new FramesError("usage", `Cannot send a camera or URL without names: write ${example}`);
+  throw usageError(`Cannot send a camera or URL without names: write ${example}`);
 }
 
 function mediaOptions(source: string, { kind, shownAs }: PathInput, options: PlanOptions) {
@@ -364,7 +353,7 @@ function pipeSource(
 ): LiveSource {
   if (name === undefined || options.stream === undefined) {
     const example = "frames send - --stream NAME --source NAME";
-    throw new FramesError("usage", `Cannot send a pipe without names: write ${example}`);
+    throw usageError(`Cannot send a pipe without names: write ${example}`);
   }
   const raw = rawFramesFor(name, options);
   const { maxFrame: maxFrameBytes = defaultMaxFrameBytes, onEvent } = options;
@@ -394,8 +383,7 @@ function multipartPipe(
 ): MultipartPipe {
   const { stream, maxFrame = defaultMaxFrameBytes } = options;
   if (stream === undefined) {
-    throw new FramesError(
-      "usage",
+    throw usageError(
       "Cannot send a pipe without a stream: write frames send - --multipart --stream NAME",
     );
   }
@@ -431,8 +419,7 @@ function findDirectories(
     return { ...found, unreadable };
   }
   if (options.realtime === true) {
-    throw new FramesError(
-      "usage",
+    throw usageError(
       "Cannot use --realtime with --watch: new files are sent as they arrive; leave one out",
     );
   }
@@ -448,8 +435,7 @@ function findDirectories(
 function checkNotInStore(path: string): void {
   for (let folder = realpathSync(path); ; folder = dirname(folder)) {
     if (existsSync(join(folder, ".frames", "journal.sqlite"))) {
-      throw new FramesError(
-        "usage",
+      throw usageError(
         `Cannot use --move with ${path}: it is in the store ${folder}; leave --move out to copy it`,
       );
     }

@@ -1,5 +1,5 @@
 /** Plans a session: finds what to send in paths, pipes and cameras, or in a program's frames. */
-import { FramesError } from "../../errors.ts";
+import { usageError } from "../../errors.ts";
 import type { FrameSource } from "../../frame.ts";
 import { monotonicNow } from "../../common/clock.ts";
 import { checkFlags } from "./flag-rules.ts";
@@ -48,8 +48,7 @@ export async function plan(
     options.stream === undefined ||
     (isSingle ? name === undefined || sourceArgs.length > 1 : sourceArgs.length > 0)
   ) {
-    throw new FramesError(
-      "usage",
+    throw usageError(
       "Cannot send frames of a program: expected the option stream, and source for a single one",
     );
   }

@@ -3,7 +3,7 @@
  * in, bytes come out. Frames are pulled from their sources when the window has room, and read
  * straight into the outgoing buffer. They are dropped from memory when their receipt arrives.
  */
-import { errorByNumber, FramesError, truncateMessage } from "../../errors.ts";
+import { errorByNumber, FramesError, truncateMessage, usageError } from "../../errors.ts";
 import { Decoder, type MessageHandler } from "../../wire/decode.ts";
 import {
   type ControlMessage,
@@ -245,14 +245,12 @@ export class Sender implements MessageHandler {
     const { durable, features = [], fresh } = welcome;
     this.#checkSources(welcome);
     if (this.#handshake.hello.durable === true && durable !== true) {
-      throw new FramesError(
-        "usage",
+      throw usageError(
         "Cannot use --move: the server cannot flush frames to its disk; leave --move out",
       );
     }
     if (this.#handshake.hello.conflict === "replace" && !features.includes("replace")) {
-      throw new FramesError(
-        "usage",
+      throw usageError(
         "Cannot use --on-conflict replace: the server does not support it; choose fail or skip",
       );
     }

@@ -6,7 +6,7 @@
 import { type BigIntStats, lstatSync, openSync, readSync } from "node:fs";
 import { join } from "node:path";
 import { closeReadFile } from "../../common/close-file.ts";
-import { FramesError, systemCode, systemSentence } from "../../errors.ts";
+import { FramesError, systemCode, systemSentence, usageError } from "../../errors.ts";
 import { openFlags } from "../../common/open-flags.ts";
 import type { OnSourceEvent } from "../source-event.ts";
 import { fileKind } from "./directory-source.ts";
@@ -272,7 +272,7 @@ export class DirectoryWatcher {
   #nameConflictError({ location, path }: FolderState): FramesError {
     const name = folderSourceName(location);
     const conflict = `Cannot send ${this.#sourcePaths.get(name)} and ${path}: both are the source ${name}`;
-    return new FramesError("usage", `${conflict}; rename one with --source NAME=PATH`);
+    return usageError(`${conflict}; rename one with --source NAME=PATH`);
   }
 
   /**

@@ -1,7 +1,7 @@
 /** Finds the sources and their frames below directories. */
 import { statSync } from "node:fs";
 import { basename, resolve } from "node:path";
-import { FramesError, systemSentence } from "../../errors.ts";
+import { FramesError, systemSentence, usageError } from "../../errors.ts";
 import type { OnSourceEvent, SkippedPath } from "../source-event.ts";
 import { DirectorySource } from "./directory-source.ts";
 import {
@@ -66,8 +66,7 @@ export function walk(
   for (const { name, path } of result.sources) {
     const other = seen.get(name);
     if (other !== undefined) {
-      throw new FramesError(
-        "usage",
+      throw usageError(
         `Cannot send ${other} and ${path}: both are the source ${name}; rename one with --source NAME=PATH`,
       );
     }

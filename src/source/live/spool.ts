@@ -6,7 +6,13 @@
 import { Database } from "bun:sqlite";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { FramesError, isSystemError, systemCode, systemSentence } from "../../errors.ts";
+import {
+  FramesError,
+  isSystemError,
+  systemCode,
+  systemSentence,
+  usageError,
+} from "../../errors.ts";
 import { checkOwn, folderName, type SharedSpool, SourceSpool } from "./source-spool.ts";
 import { dropDamagedRows, spoolSchema } from "./spool-rows.ts";
 
@@ -85,8 +91,7 @@ export class Spool implements SharedSpool {
       this.#database?.close();
       if (error instanceof FramesError) throw error;
       if (systemCode(error) === "SQLITE_BUSY") {
-        throw new FramesError(
-          "usage",
+        throw usageError(
           `Cannot use the spool ${directory}: another process uses it; stop it, or choose another --spool`,
         );
       }
@@ -168,8 +173,7 @@ export class Spool implements SharedSpool {
     }
     const ended = database.query("SELECT 1 FROM ended_sessions WHERE id = ?").get(stored.id);
     if (stored.stream !== stream) {
-      throw new FramesError(
-        "usage",
+      throw usageError(
         `Cannot use the spool ${this.directory} for ${stream}: it contains frames of ${stored.stream}; send those first with --stream ${stored.stream}, or choose another --spool`,
       );
     }

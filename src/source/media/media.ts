@@ -1,7 +1,7 @@
 /** Reads videos, images, cameras and URLs as frames, using ffmpeg. */
 import { statSync } from "node:fs";
 import { toCaptureTime } from "../../common/capture-time.ts";
-import { asFramesError, FramesError } from "../../errors.ts";
+import { asFramesError, FramesError, usageError } from "../../errors.ts";
 import { type Transcoding, chooseTranscoding } from "./transcode.ts";
 import { hasImageEnd } from "../image/image-end.ts";
 import { containsSecret, redact } from "../../safe-text.ts";
@@ -121,8 +121,7 @@ export async function openMedia(path: string, options: MediaOptions): Promise<Me
   const input = parseInput(path) ?? { kind: "file", path };
   const mode = options.camera === undefined ? {} : parseCameraMode(options.camera);
   if (options.camera !== undefined && input.kind !== "device") {
-    throw new FramesError(
-      "usage",
+    throw usageError(
       `Cannot use --camera ${options.camera} with ${name}: it is not a camera; leave --camera out`,
     );
   }

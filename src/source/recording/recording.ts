@@ -1,5 +1,5 @@
 /** An MCAP file whose pictures are sent as frames: finds them, and reads them one by one. */
-import { FramesError } from "../../errors.ts";
+import { FramesError, usageError } from "../../errors.ts";
 
 import { type McapInput, memoryInput, type Region } from "../../mcap/cursor.ts";
 import {
@@ -212,8 +212,7 @@ export class Recording {
     { data, facts }: MessagePicture,
   ): void {
     if (this.#frames === maxFrames) {
-      throw new FramesError(
-        "usage",
+      throw usageError(
         `Cannot send ${this.path}: it has more than ${maxFrames} pictures; split it with mcap filter`,
       );
     }
