@@ -1,6 +1,7 @@
 /** Recognizes the command-line PATHs that ffmpeg reads, and makes the arguments for them. */
 import { realpathSync, type Stats, statSync } from "node:fs";
 import { extname } from "node:path";
+import { defined } from "../../common/defined.ts";
 import { usageError } from "../../errors.ts";
 
 /**
@@ -8,12 +9,12 @@ import { usageError } from "../../errors.ts";
  * making ffmpeg read local files.
  */
 const protocols = new Map<string, readonly string[]>([
-  ["http", ["http", "https", "httpproxy", "tcp", "tls", "crypto", "data"]],
-  ["https", ["http", "https", "httpproxy", "tcp", "tls", "crypto", "data"]],
-  ["rtsp", ["rtp", "srtp", "udp", "tcp", "tls", "http", "https", "httpproxy"]],
-  ["rtsps", ["rtp", "srtp", "udp", "tcp", "tls", "http", "https", "httpproxy"]],
-  ["rtmp", ["rtmp", "rtmpt", "ffrtmphttp", "http", "tcp"]],
-  ["rtmps", ["rtmps", "rtmpts", "ffrtmphttp", "https", "tls", "tcp"]],
+  ["http", words("http https httpproxy tcp tls crypto data")],
+  ["https", words("http https httpproxy tcp tls crypto data")],
+  ["rtsp", words("rtp srtp udp tcp tls http https httpproxy")],
+  ["rtsps", words("rtp srtp udp tcp tls http https httpproxy")],
+  ["rtmp", words("rtmp rtmpt ffrtmphttp http tcp")],
+  ["rtmps", words("rtmps rtmpts ffrtmphttp https tls tcp")],
   ["rtp", ["rtp", "udp"]],
   ["udp", ["udp"]],
   ["srt", ["srt"]],
@@ -25,53 +26,42 @@ const protocols = new Map<string, readonly string[]>([
  * DASH, concat, SDP and numbered images would open other files, whatever the name of the file is.
  */
 const plainFormats = [
-  ..."mov,mp4,m4a,3gp,3g2,mj2 matroska,webm avi mpegts mpeg mpegvideo flv asf ogg mxf nut".split(
-    " ",
-  ),
-  ..."yuv4mpegpipe h261 h263 h264 hevc m4v obu av1 ivf vc1 dirac cavsvideo dv mjpeg".split(" "),
-  ..."mjpeg_2000 mpjpeg smjpeg gif apng rm swf wtv gxf lxf nsv dhav ingenient image2pipe".split(
-    " ",
-  ),
+  ...words(`
+    mov,mp4,m4a,3gp,3g2,mj2 matroska,webm avi mpegts mpeg mpegvideo flv asf ogg mxf nut
+    yuv4mpegpipe h261 h263 h264 hevc m4v obu av1 ivf vc1 dirac cavsvideo dv mjpeg
+    mjpeg_2000 mpjpeg smjpeg gif apng rm swf wtv gxf lxf nsv dhav ingenient image2pipe
+  `),
   // Without pictures, so that the message says that there is no video.
-  ..."wav w64 aiff caf aac flac mp3".split(" "),
-  ..."bmp dds dpx exr gem gif hdr j2k jpeg jpegls jpegxl pam pbm pcx pfm pgm pgmyuv pgx phm"
-    .split(" ")
-    .map((name) => `${name}_pipe`),
-  ..."photocd pictor png ppm psd qdraw qoi sgi sunrast tiff vbn webp xbm xpm xwd"
-    .split(" ")
-    .map((name) => `${name}_pipe`),
+  ...words("wav w64 aiff caf aac flac mp3"),
+  ...words(`
+    bmp dds dpx exr gem gif hdr j2k jpeg jpegls jpegxl pam pbm pcx pfm pgm pgmyuv pgx phm
+    photocd pictor png ppm psd qdraw qoi sgi sunrast tiff vbn webp xbm xpm xwd
+  `).map((name) => `${name}_pipe`),
 ];
 
 /** Demuxers for URLs. What a playlist may open is limited by the protocols. */
 const networkFormats = [...plainFormats, "hls", "dash", "rtsp", "sdp", "rtp", "live_flv"];
 
 /** Extensions of files that contain one image, which need no demuxing. */
-const imageExtensions = new Set([
-  ...[".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".pbm", ".pgm", ".ppm", ".pnm", ".pam", ".pfm"],
-  ...[".tif", ".tiff", ".webp", ".gif", ".jls", ".jp2", ".j2k", ".jxl", ".avif", ".heic", ".exr"],
-  ...[
-    ".dng",
-    ".tga",
-    ".qoi",
-    ".hdr",
-    ".mpo",
-    ".jps",
-    ".pcx",
-    ".sgi",
-    ".dpx",
-    ".xwd",
-    ".xbm",
-    ".xpm",
-  ],
-  ...[".ras", ".j2c", ".jpc", ".dds", ".psd"],
-]);
+const imageExtensions = new Set(
+  words(`
+    .jpg .jpeg .jpe .png .bmp .pbm .pgm .ppm .pnm .pam .pfm .tif .tiff .webp .gif .jls .jp2 .j2k
+    .jxl .avif .heic .exr .dng .tga .qoi .hdr .mpo .jps .pcx .sgi .dpx .xwd .xbm .xpm .ras .j2c
+    .jpc .dds .psd
+  `),
+);
 
 /** Extensions of videos. A path with one counts as a video even if the file does not exist. */
-const videoExtensions = new Set([
-  ...[".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mjpeg", ".mjpg", ".ts", ".m2ts", ".mts"],
-  ...[".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv", ".mxf", ".nut", ".y4m", ".h264", ".h265"],
-  ...[".264", ".265", ".hevc", ".av1", ".ivf", ".vob", ".dv"],
-]);
+const videoExtensions = new Set(
+  words(`
+    .mp4 .m4v .mov .mkv .webm .avi .mjpeg .mjpg .ts .m2ts .mts .mpg .mpeg .wmv .flv .3gp .ogv .mxf
+    .nut .y4m .h264 .h265 .264 .265 .hevc .av1 .ivf .vob .dv
+  `),
+);
+
+function words(text: string): string[] {
+  return text.trim().split(/\s+/);
+}
 
 /** An input, classified. */
 export type MediaInput =
@@ -154,11 +144,7 @@ export function parseCameraMode(text: string): CameraMode {
       `Cannot read --camera: expected WIDTHxHEIGHT:FORMAT@RATE or a part of it, such as 640x512:gray16le@30, current value is ${JSON.stringify(text)}`,
     );
   }
-  return {
-    ...(size === undefined ? {} : { size }),
-    ...(format === undefined ? {} : { format: format.toLowerCase() }),
-    ...(rate === undefined ? {} : { rate }),
-  };
+  return defined({ size, format: format?.toLowerCase(), rate });
 }
 
 /** How ffmpeg and ffprobe get an input. */
