@@ -6,62 +6,43 @@ import type { PlaybackCounts } from "../protocol/playback/playback.ts";
 import type { RetentionReport } from "../store/directory/retention.ts";
 import type { Done } from "../wire/messages.ts";
 
-/** A frame that was stored. */
-export interface StoredEvent {
+/** A client, by its address, and the stream that it sends or receives. */
+interface ClientStream {
   readonly peer: string;
   readonly stream: string;
+}
+
+/** A frame that was stored. */
+export interface StoredEvent extends ClientStream {
   readonly source: string;
   readonly frame: FrameDescription;
 }
 
-/** An event of a server. `peer` is the address of the client. */
+/** A client that has begun. `key` is the name of the proved key. */
+interface ClientBegun extends ClientStream {
+  readonly software: string;
+  readonly key: string | undefined;
+}
+
+/** An event of a server. */
 export type ServeEvent =
   | { type: "recovered"; unfinished: number; replaced: number }
-  | {
-      type: "session";
-      peer: string;
-      session: string;
-      stream: string;
-      software: string;
-      /** Name of the proved key. */
-      key: string | undefined;
-    }
-  /** A client started to receive. `key` is the name of the proved key. */
-  | { type: "receiving"; peer: string; stream: string; software: string; key: string | undefined }
+  | ({ type: "session"; session: string } & ClientBegun)
+  /** A client started to receive. */
+  | ({ type: "receiving" } & ClientBegun)
   /** A receiving client has all frames it asked for, or closed its sending side. */
-  | { type: "received"; peer: string; stream: string; counts: PlaybackCounts }
+  | ({ type: "received"; counts: PlaybackCounts } & ClientStream)
   | KeysEvent
-  | {
-      type: "refused";
-      peer: string;
-      stream: string;
-      source: string;
-      frame: FrameDescription;
-      error: FramesError;
-    }
-  | {
-      type: "lost";
-      peer: string;
-      stream: string;
-      source: string;
-      frames: number;
-      error: FramesError;
-    }
-  | {
-      type: "delivered";
-      peer: string;
-      session: string;
-      stream: string;
-      counts: Done;
-      /** Frames that the store had already, so they were not sent. */
-      found: number;
-    }
+  | ({ type: "refused"; error: FramesError } & StoredEvent)
+  | ({ type: "lost"; source: string; frames: number; error: FramesError } & ClientStream)
+  /** `found` frames were not sent, because the store had them already. */
+  | ({ type: "delivered"; session: string; counts: Done; found: number } & ClientStream)
+  /** `counts` has the outcomes of the frames before the error. */
   | {
       type: "failed";
       peer: string;
       session: string | undefined;
       stream: string | undefined;
-      /** Outcomes of the frames before the error. */
       counts: Done;
       error: FramesError;
     }
