@@ -1,4 +1,5 @@
 /** `frames receive`: copies a stream into a directory, an MCAP file, or standard output. */
+import { toNanoseconds } from "../common/clock.ts";
 import { statSync } from "node:fs";
 import { resolve } from "node:path";
 import { defined } from "../common/defined.ts";
@@ -160,5 +161,5 @@ function receiveOptionsOf(args: Arguments): ReceiveOptions {
 function timeOf(args: Arguments, name: "since" | "until", now: number): bigint | undefined {
   const text = args.text(name);
   if (text === undefined) return undefined;
-  return BigInt(Math.round(parseTime(text, args.label(name), now) * 1e6));
+  return toNanoseconds(parseTime(text, args.label(name), now));
 }

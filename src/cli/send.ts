@@ -1,4 +1,5 @@
 /** `frames send`: sends directories, a pipe, videos, cameras and URLs to a server. */
+import { toNanoseconds } from "../common/clock.ts";
 import { existsSync, lstatSync } from "node:fs";
 import { articleWarning, checkArticleOptions, sendArticlePlan } from "../client/article/send.ts";
 import { defined } from "../common/defined.ts";
@@ -125,7 +126,7 @@ function sinceOf(args: Arguments): bigint | undefined {
     );
   }
   const milliseconds = parseTime(text, args.label("since"), Date.now());
-  return BigInt(Math.round(milliseconds * 1e6));
+  return toNanoseconds(milliseconds);
 }
 
 function conflictPolicy(args: Arguments): ConflictPolicy | undefined {

@@ -1,4 +1,5 @@
 /** `/api/tokens`: creates, lists and revokes the tokens of a key. */
+import { toNanoseconds } from "../../common/clock.ts";
 import { randomBytes } from "node:crypto";
 import { type AuthRequest, type HttpKey, openKey } from "./access.ts";
 import { sourceUrlPath } from "../media-type.ts";
@@ -145,10 +146,6 @@ function isName(value: unknown, maxBytes: number): value is string {
 /** Returns the path part after `/api/tokens/`, or undefined if there is none. */
 function tokenId({ url }: AuthRequest): string | undefined {
   return url.pathname.split("/")[3] || undefined;
-}
-
-function toNanoseconds(milliseconds: number): bigint {
-  return BigInt(Math.round(milliseconds)) * 1_000_000n;
 }
 
 function methodNotAllowed(Allow: string): Response {

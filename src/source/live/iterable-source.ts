@@ -1,4 +1,5 @@
 /** Frames that a program passes to the library as an iterable. */
+import { toNanoseconds } from "../../common/clock.ts";
 import { asFramesError, FramesError } from "../../errors.ts";
 import type { Frame, FrameSource, Loss, RawShape } from "../../frame.ts";
 import { codecOf, isKeyHead } from "../../video/picture-head.ts";
@@ -148,7 +149,7 @@ class MemoryFrame implements Frame {
     this.sequence = sequence;
     this.#bytes = frame.bytes;
     this.name = frame.name ?? defaultName(frame.bytes);
-    this.captured = frame.captured ?? BigInt(Math.round(nowMs * 1e3)) * 1000n;
+    this.captured = frame.captured ?? toNanoseconds(nowMs);
     this.size = frame.bytes.length;
     this.raw = frame.raw;
     this.metadata = frame.metadata === undefined ? "" : JSON.stringify(frame.metadata);

@@ -1,4 +1,5 @@
 /** Distributes the frames of a pipe with headers to live sources, which it creates by their names. */
+import { toNanoseconds } from "../../common/clock.ts";
 import { FramesError } from "../../errors.ts";
 import { FrameFeed } from "./frame-feed.ts";
 import type { Capture } from "./iterable-source.ts";
@@ -93,7 +94,7 @@ export class MultipartPipe {
   ): Promise<void> {
     if (this.#isStopped) return;
     // Frames without a time are captured when they arrive, not when the queue takes them.
-    const now = BigInt(Math.round(this.#options.clock() * 1e3)) * 1000n;
+    const now = toNanoseconds(this.#options.clock());
     const item = "error" in capture ? capture : { captured: now, ...capture };
     const source = name ?? this.#options.defaultSource;
     try {

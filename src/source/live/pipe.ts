@@ -1,4 +1,5 @@
 /** Reads frames from a pipe. */
+import { toNanoseconds } from "../../common/clock.ts";
 import type { Capture } from "./iterable-source.ts";
 import { Splitter, type SplitterOptions } from "../image/splitter.ts";
 
@@ -20,8 +21,4 @@ export async function* pipeFrames(
   }
   for (const last of splitter.end()) yield { ...last, captured: toNanoseconds(clock()) };
   return undefined;
-}
-
-function toNanoseconds(milliseconds: number): bigint {
-  return BigInt(Math.round(milliseconds * 1e3)) * 1000n;
 }

@@ -1,4 +1,5 @@
 /** Reads encoded video in Annex B from a pipe. */
+import { toNanoseconds } from "../../common/clock.ts";
 import { FramesError } from "../../errors.ts";
 import { AccessUnitSplitter } from "../../video/access-units.ts";
 import type { VideoCodec } from "../../video/nal-units.ts";
@@ -45,7 +46,7 @@ export async function* videoPipeFrames(
   let began = 0n;
   let received = 0;
   for await (const chunk of stream) {
-    const arrived = now(clock);
+    const arrived = toNanoseconds(clock());
     if (received === 0) began = arrived;
     if (received === 0 && isTransportStream(chunk)) {
       throw unreadable(`it is an MPEG transport stream; ${hint}`);
@@ -75,9 +76,4 @@ export async function* videoPipeFrames(
 /** Whether a stream begins with three packets of an MPEG transport stream, which may contain video. */
 function isTransportStream(bytes: Uint8Array): boolean {
   return [0, 188, 376].every((at) => bytes[at] === 0x47);
-}
-
-/** Returns nanoseconds since 1970. */
-function now(clock: () => number): bigint {
-  return BigInt(Math.round(clock() * 1e3)) * 1000n;
 }

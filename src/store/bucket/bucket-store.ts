@@ -3,6 +3,7 @@
  * that it has in a directory. The journal consists of objects too. Several processes may serve the
  * same bucket.
  */
+import { toNanoseconds } from "../../common/clock.ts";
 import { FramesError } from "../../errors.ts";
 import type {
   FrameDescription,
@@ -90,7 +91,7 @@ export class BucketStore implements FrameStore {
       localIndex,
       uploadPool: new UploadPool(s3),
       lastByPath: new Map(),
-      now: () => BigInt(Math.round(clock() * 1e3)) * 1000n,
+      now: () => toNanoseconds(clock()),
       sessionLog: (sourceInfo) => this.#sessionLog(sourceInfo),
     };
   }

@@ -1,6 +1,7 @@
 /**
  * Index of stored names: the journal, and the folded paths that must differ on Windows and macOS.
  */
+import { toNanoseconds } from "../../common/clock.ts";
 import { compileCheaply } from "../../common/compilation.ts";
 import { FramesError } from "../../errors.ts";
 import type { FrameDescription, SourceInfo } from "../../frame.ts";
@@ -30,7 +31,7 @@ export class NameIndex {
 
   /** Current time in nanoseconds since 1970. */
   now(): bigint {
-    return BigInt(Math.round(this.#clock() * 1e3)) * 1000n;
+    return toNanoseconds(this.#clock());
   }
 
   /** Creates the row of a frame that arrives now. */

@@ -2,6 +2,7 @@
  * Keeps a store below an age or a size. Removes the oldest arrivals first, a few at a time, so that
  * senders are not delayed.
  */
+import { toNanoseconds } from "../../common/clock.ts";
 import { FramesError } from "../../errors.ts";
 import type { Journal } from "../journal/journal.ts";
 import type { DeletionCandidate } from "../journal/deletion-log.ts";
@@ -330,7 +331,6 @@ export class Retention {
         return true;
       };
     }
-    const toNanoseconds = (milliseconds: number) => BigInt(Math.floor(milliseconds * 1e6));
     const nowNs = toNanoseconds(now);
     const cutoffNs = nowNs - toNanoseconds(this.#limit.milliseconds);
     // A clock that was wrong for a while leaves arrival times out of order. A frame counts as at
@@ -359,12 +359,12 @@ export class Retention {
     if (!("milliseconds" in this.#limit)) return false;
     const { journal, clock } = this.#context;
     const now = clock();
-    const cutoffNs = BigInt(Math.floor((now - this.#limit.milliseconds) * 1e6));
+    const cutoffNs = toNanoseconds(now - this.#limit.milliseconds);
     const { deletionLog } = journal;
     if (!deletionLog.hasLosses(cutoffNs)) return false;
     let dropped = 0;
     journal.updateDeletions(() => {
-      dropped = deletionLog.dropLosses(cutoffNs, batchSize, BigInt(Math.floor(now * 1e6)));
+      dropped = deletionLog.dropLosses(cutoffNs, batchSize, toNanoseconds(now));
     });
     journal.flushKeepingError();
     return dropped === batchSize;
