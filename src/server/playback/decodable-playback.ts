@@ -5,8 +5,7 @@ import type { Playback, PlaybackFrame, PlaybackItem } from "../../protocol/playb
 import { pictureKind, type PictureKind } from "../../video/nal-units.ts";
 import { PictureGate } from "../../video/picture-gate.ts";
 import { codecOf } from "../../video/picture-head.ts";
-import type { RemoteFrame } from "./prefetch-playback.ts";
-import type { StoredFrame } from "./stored-frame.ts";
+import type { JournaledFrame } from "./journaled-frame.ts";
 
 /**
  * Reports pictures of encoded video as dropped that need a dropped one. It comes last, because the
@@ -61,6 +60,6 @@ export class DecodablePlayback implements Playback {
 /** Reads the kind of a picture from its first bytes; `undefined` if they are not at hand. */
 export function readKind(frame: Frame): PictureKind | undefined {
   const codec = codecOf(undefined, frame.name);
-  const head = (frame as StoredFrame | RemoteFrame).readHead();
+  const head = (frame as JournaledFrame).readHead();
   return codec === undefined || head === undefined ? undefined : pictureKind(head, codec);
 }

@@ -7,7 +7,7 @@ import type { FrameRecord } from "../../store/journal/journal-reader.ts";
 import type { JournalTail } from "./journal-tail.ts";
 import { frameItem, unavailableItem } from "./playback-items.ts";
 import { idBatchSize, matchesRequest, type PlaybackRequest } from "./playback-request.ts";
-import type { StoredFrame } from "./stored-frame.ts";
+import type { JournaledFrame } from "./journaled-frame.ts";
 
 /** Rows read from the journal at a time. */
 const rowBatchSize = 200;
@@ -93,7 +93,7 @@ export class JournalPlayback implements Playback {
     if (this.#deferred !== undefined) {
       const deferred = this.#deferred;
       const { reader } = this.#tail;
-      if (reader.isBeingReplaced((deferred.frame as StoredFrame).record)) return undefined;
+      if (reader.isBeingReplaced((deferred.frame as JournaledFrame).record)) return undefined;
       this.#deferred = undefined;
       if (reader.findById(deferred.position) !== undefined) return deferred;
     }
@@ -172,7 +172,7 @@ export class JournalPlayback implements Playback {
   }
 
   onReadError(item: PlaybackFrame, error: FramesError): PlaybackItem | undefined {
-    const { record } = item.frame as StoredFrame;
+    const { record } = item.frame as JournaledFrame;
     const { reader } = this.#tail;
     if (reader.isBeingReplaced(record)) {
       this.#deferred = item;

@@ -6,7 +6,7 @@ import type { JournalTail } from "./journal-tail.ts";
 import { frameItem, sourceInfo, unavailableItem } from "./playback-items.ts";
 import { PictureQueue } from "./picture-queue.ts";
 import { idBatchSize, matchesRequest, type PlaybackRequest } from "./playback-request.ts";
-import type { StoredFrame } from "./stored-frame.ts";
+import type { JournaledFrame } from "./journaled-frame.ts";
 
 /**
  * Limit of queued ranges of dropped frames, over all sources. At the limit, they are sent before
@@ -177,7 +177,7 @@ export class LatestPlayback implements Playback {
   }
 
   onReadError(item: PlaybackFrame, error: FramesError): PlaybackItem | undefined {
-    const { stream, source, name } = (item.frame as StoredFrame).record;
+    const { stream, source, name } = (item.frame as JournaledFrame).record;
     return unavailableItem(item, error, this.#tail.reader.findByName(stream, source, name));
   }
 }

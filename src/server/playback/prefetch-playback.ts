@@ -1,12 +1,11 @@
 /** Playback from a remote store: fetches small frames before they are sent. */
 import { crc32 } from "../../common/checksum.ts";
 import { FramesError } from "../../errors.ts";
-import type { Frame } from "../../frame.ts";
 import type { PlaybackItem, PlaybackFrame, Playback } from "../../protocol/playback/playback.ts";
 import type { FrameRecord } from "../../store/journal/journal-reader.ts";
 import { otherBytesError, vanishedError } from "../../store/read-errors.ts";
 import type { StoreContents } from "../../store/store-contents.ts";
-import type { StoredFrame } from "./stored-frame.ts";
+import { JournaledFrame } from "./journaled-frame.ts";
 import { maxPackedFrameBytes } from "../../wire/encode.ts";
 
 /** Resolves to a response with a frame's bytes, or to undefined if the frame does not exist. */
@@ -84,7 +83,7 @@ export class PrefetchPlayback implements Playback {
   }
 
   #prefetch(item: PlaybackFrame): PrefetchedItem {
-    const frame = new RemoteFrame((item.frame as StoredFrame).record, this.#fetch);
+    const frame = new RemoteFrame((item.frame as JournaledFrame).record, this.#fetch);
     const isSmall = frame.size <= maxPackedFrameBytes;
     const size = isSmall ? frame.size : 0;
     const prefetched: PrefetchedItem = { item: { ...item, frame }, size, isReady: !isSmall };
@@ -103,27 +102,12 @@ export class PrefetchPlayback implements Playback {
 }
 
 /** A frame of a remote store. */
-export class RemoteFrame implements Frame {
-  readonly record: FrameRecord;
-  readonly name: string;
-  readonly sequence: number;
-  readonly captured: bigint;
-  readonly size: number;
-  readonly metadata: string;
-  readonly isKey: boolean | undefined;
+export class RemoteFrame extends JournaledFrame {
   readonly #fetch: Fetch;
   #loaded: Uint8Array | FramesError | undefined;
 
   constructor(record: FrameRecord, fetch: Fetch) {
-    this.record = record;
-    ({
-      name: this.name,
-      sequence: this.sequence,
-      captured: this.captured,
-      size: this.size,
-      metadata: this.metadata,
-      isKey: this.isKey,
-    } = record);
+    super(record);
     this.#fetch = fetch;
   }
 

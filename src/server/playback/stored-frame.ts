@@ -4,44 +4,20 @@
 import { readSync } from "node:fs";
 import { crc32 } from "../../common/checksum.ts";
 import { FramesError, isExhausted, systemCode, systemSentence } from "../../errors.ts";
-import type { Frame, FramePieces } from "../../frame.ts";
+import type { FramePieces } from "../../frame.ts";
 import { closeReadFile } from "../../common/close-file.ts";
 import { readPictureHead } from "../../store/directory/file-check.ts";
 import type { FrameFiles } from "../../store/directory/frame-files.ts";
 import type { FrameRecord } from "../../store/journal/journal-reader.ts";
+import { JournaledFrame } from "./journaled-frame.ts";
 import { otherBytesError, vanishedError } from "../../store/read-errors.ts";
 
-export class StoredFrame implements Frame {
-  readonly record: FrameRecord;
+export class StoredFrame extends JournaledFrame {
   readonly #files: FrameFiles;
 
   constructor(files: FrameFiles, record: FrameRecord) {
+    super(record);
     this.#files = files;
-    this.record = record;
-  }
-
-  get name(): string {
-    return this.record.name;
-  }
-
-  get sequence(): number {
-    return this.record.sequence;
-  }
-
-  get captured(): bigint {
-    return this.record.captured;
-  }
-
-  get size(): number {
-    return this.record.size;
-  }
-
-  get metadata(): string {
-    return this.record.metadata;
-  }
-
-  get isKey(): boolean | undefined {
-    return this.record.isKey;
   }
 
   #open(): number {

@@ -3,7 +3,8 @@
 //
 // Covers: server/playback/journal-tail.ts, server/playback/latest-playback.ts,
 //   server/playback/playback-items.ts, server/playback/playback-request.ts,
-//   server/playback/stored-frame.ts, server/server.ts, store/read-errors.ts
+//   server/playback/journaled-frame.ts, server/playback/stored-frame.ts, server/server.ts,
+//   store/read-errors.ts
 
 import { afterEach, describe, expect, test } from "bun:test";
 import { Database } from "bun:sqlite";
