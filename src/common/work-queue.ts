@@ -41,9 +41,7 @@ export class WorkQueue<Owner> {
         reject(error);
       }
     };
-    const slices = this.#waiting.get(owner);
-    if (slices === undefined) this.#waiting.set(owner, [start]);
-    else slices.push(start);
+    this.#waiting.getOrInsertComputed(owner, () => []).push(start);
     this.#schedule();
     return promise;
   }

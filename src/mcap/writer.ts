@@ -270,9 +270,7 @@ export class McapWriter {
   #addToIndex(channel: number, time: bigint, offset: number): void {
     if (this.#index.size === 0 || time < this.#startTime) this.#startTime = time;
     if (this.#index.size === 0 || time > this.#endTime) this.#endTime = time;
-    const entries = this.#index.get(channel);
-    if (entries === undefined) this.#index.set(channel, [[time, offset]]);
-    else entries.push([time, offset]);
+    this.#index.getOrInsertComputed(channel, () => []).push([time, offset]);
   }
 
   #startChunk(): void {

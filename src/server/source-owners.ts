@@ -9,8 +9,7 @@ export class SourceOwners<Owner> {
   }
 
   set(stream: string, source: string, owner: Owner): void {
-    const sources = this.#streams.get(stream) ?? new Map<string, Owner>();
-    this.#streams.set(stream, sources.set(source, owner));
+    this.#streams.getOrInsertComputed(stream, () => new Map()).set(source, owner);
   }
 
   delete(stream: string, source: string): void {

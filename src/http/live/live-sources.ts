@@ -125,9 +125,7 @@ export class LiveSources {
     if (existing !== undefined) return existing;
     if (this.#sourceCount >= maxLiveSources) this.#evictOldest();
     const stats = new SourceStats(stream, source, this.#clock());
-    let ofStream = this.#sources.get(stream);
-    if (ofStream === undefined) this.#sources.set(stream, (ofStream = new Map()));
-    ofStream.set(source, stats);
+    this.#sources.getOrInsertComputed(stream, () => new Map()).set(source, stats);
     this.#sourceCount++;
     for (const listener of this.#addedListeners) listener(stats);
     return stats;

@@ -145,10 +145,7 @@ function delayMetric(sources: readonly SourceStats[]): Metric {
   const byStream = new Map<string, SourceStats[]>();
   for (const stats of sources) {
     const isKnown = byStream.has(stats.stream) || byStream.size < maxStreamSeries;
-    const name = isKnown ? stats.stream : otherLabel;
-    const list = byStream.get(name);
-    if (list === undefined) byStream.set(name, [stats]);
-    else list.push(stats);
+    byStream.getOrInsertComputed(isKnown ? stats.stream : otherLabel, () => []).push(stats);
   }
   for (const [stream, list] of byStream) {
     let count = 0;

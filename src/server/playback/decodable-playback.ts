@@ -46,9 +46,7 @@ export class DecodablePlayback implements Playback {
   }
 
   #gateOf(source: string): PictureGate {
-    let gate = this.#gates.get(source);
-    if (gate === undefined) this.#gates.set(source, (gate = new PictureGate()));
-    return gate;
+    return this.#gates.getOrInsertComputed(source, () => new PictureGate());
   }
 
   onReadError(item: PlaybackFrame, error: FramesError): PlaybackItem | undefined {

@@ -92,14 +92,10 @@ export class LatestPlayback implements Playback {
 
   /** Queues a picture of encoded video. Returns the pictures that it makes useless. */
   #addPicture(row: FrameRecord): FrameRecord[] {
-    let queue = this.#pictureQueues.get(row.source);
-    if (queue === undefined) {
-      queue = new PictureQueue(this.#tail, (count) => {
-        this.#lookupsLeft -= count;
-        return this.#lookupsLeft >= 0;
-      });
-      this.#pictureQueues.set(row.source, queue);
-    }
+    const takeLookups = (count: number) => (this.#lookupsLeft -= count) >= 0;
+    const queue = this.#pictureQueues.getOrInsertComputed(row.source, () => {
+      return new PictureQueue(this.#tail, takeLookups);
+    });
     const before = queue.length;
     const dropped = queue.add(row, this.#pictureCount < maxQueuedPictures);
     this.#pictureCount += queue.length - before;

@@ -248,9 +248,7 @@ export class LogCompactor {
 function groupBySession(logObjects: readonly ListedLogObject[]): Map<string, number[]> {
   const result = new Map<string, number[]>();
   for (const { session, number } of logObjects) {
-    const numbers = result.get(session);
-    if (numbers === undefined) result.set(session, [number]);
-    else numbers.push(number);
+    result.getOrInsertComputed(session, () => []).push(number);
   }
   return result;
 }

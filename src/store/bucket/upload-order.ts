@@ -34,8 +34,7 @@ export class UploadOrder {
    * @param source path of its folder
    */
   join(source: string): UploadPlace {
-    let queue = this.#queues.get(source);
-    if (queue === undefined) this.#queues.set(source, (queue = { last: undefined }));
+    const queue = this.#queues.getOrInsertComputed(source, () => ({ last: undefined }));
     const turn = queue.last;
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     // The next frame awaits it, if there is one.

@@ -134,9 +134,7 @@ class BufferPool {
       return;
     }
     this.#bytes += capacity;
-    const free = this.#free.get(capacity);
-    if (free === undefined) this.#free.set(capacity, [buffer]);
-    else free.push(buffer);
+    this.#free.getOrInsertComputed(capacity, () => []).push(buffer);
   }
 }
 

@@ -187,12 +187,10 @@ function addRow(
   { source, session, first, last, at }: KnownRow,
 ): SessionNumbers | undefined {
   if (!rowChecks.accounted({ stream, source, session, first, last, at })) return undefined;
-  let sessions = sources.get(source);
-  if (sessions === undefined) sources.set(source, (sessions = new Map()));
-  let numbers = sessions.get(session);
-  if (numbers === undefined) {
-    sessions.set(session, (numbers = { firstReceived: at, ranges: new RangeSet() }));
-  }
+  const sessions = sources.getOrInsertComputed(source, () => new Map());
+  const numbers = sessions.getOrInsertComputed(session, () => {
+    return { firstReceived: at, ranges: new RangeSet() };
+  });
   if (at < numbers.firstReceived) numbers.firstReceived = at;
   numbers.ranges.add(Number(first), Number(last), at);
   return numbers;

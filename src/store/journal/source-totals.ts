@@ -145,13 +145,9 @@ export class SourceTotals {
   }
 
   #totalOf(stream: string, source: string): SourceTotal {
-    let streamTotals = this.#totals.get(stream);
-    if (streamTotals === undefined) this.#totals.set(stream, (streamTotals = new Map()));
-    let total = streamTotals.get(source);
-    if (total === undefined) {
-      streamTotals.set(source, (total = { stream, source, frames: 0, bytes: 0, lost: 0 }));
-    }
-    return total;
+    const streamTotals = this.#totals.getOrInsertComputed(stream, () => new Map());
+    const noFrames = () => ({ stream, source, frames: 0, bytes: 0, lost: 0 });
+    return streamTotals.getOrInsertComputed(source, noFrames);
   }
 
   /** Subtracts a frame that was removed or replaced. Its row is no longer in the journal. */
