@@ -34,6 +34,9 @@ export interface FfmpegResult {
   readonly hasErrors: boolean;
 }
 
+/** The packets of one run of ffmpeg, and how it ended. */
+export type Packets = AsyncGenerator<Packet | LostPacket, FfmpegResult>;
+
 /** Options of `runFfmpeg`. */
 export interface FfmpegOptions {
   /** Largest allowed packet, in bytes. */
@@ -66,7 +69,7 @@ const teeOutput = "[f=framecrc:flush_packets=1]pipe:1|[f=rawvideo:flush_packets=
 export async function* runFfmpeg(
   args: readonly string[],
   { maxPacketBytes, stallTimeoutMs, signal, script, onLog, input }: FfmpegOptions,
-): AsyncGenerator<Packet | LostPacket, FfmpegResult> {
+): Packets {
   const stdin = input === undefined ? toStdin(script) : "pipe";
   const child = spawnProgram("ffmpeg", [...quietArgs, ...args, "-f", "tee", teeOutput], stdin);
   const reader = child.stdout.getReader();

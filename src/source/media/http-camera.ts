@@ -1,9 +1,8 @@
 /** Reads cameras that send MJPEG over HTTP, without ffmpeg, which refuses many of them. */
 import { asFramesError, FramesError } from "../../errors.ts";
 import { printable, redact } from "../../safe-text.ts";
-import type { FfmpegResult } from "./ffmpeg.ts";
+import type { FfmpegResult, Packets } from "./ffmpeg.ts";
 import { MultipartSplitter } from "./multipart.ts";
-import type { LostPacket, Packet } from "./packets.ts";
 import type { VideoInfo } from "./probe.ts";
 
 /** How to read a camera. */
@@ -61,7 +60,7 @@ export async function probeHttpCamera(
 export async function* readHttpCamera(
   url: string,
   options: HttpCameraOptions & { readonly signal: AbortSignal },
-): AsyncGenerator<Packet | LostPacket, FfmpegResult> {
+): Packets {
   let body: ReadableStream<Uint8Array> | undefined;
   try {
     body = await openMultipart(url, options.signal, options.stallTimeoutMs);
@@ -80,7 +79,7 @@ const ended: FfmpegResult = { failure: undefined, message: "", hasErrors: false 
 async function* readParts(
   body: ReadableStream<Uint8Array>,
   { maxFrameBytes, stallTimeoutMs, signal }: HttpCameraOptions,
-): AsyncGenerator<Packet | LostPacket, FfmpegResult> {
+): Packets {
   const reader = body.getReader();
   const splitter = new MultipartSplitter(maxFrameBytes);
   let failure: string | undefined;

@@ -1,11 +1,12 @@
 /** Reads videos, images, cameras and URLs as frames, using ffmpeg. */
 import { statSync } from "node:fs";
 import { toCaptureTime } from "../../common/capture-time.ts";
+import { defined } from "../../common/defined.ts";
 import { asFramesError, FramesError, usageError } from "../../errors.ts";
 import { type Transcoding, chooseTranscoding } from "./transcode.ts";
 import { hasImageEnd } from "../image/image-end.ts";
 import { containsSecret, redact } from "../../safe-text.ts";
-import { type FfmpegResult, runFfmpeg } from "./ffmpeg.ts";
+import { type FfmpegResult, type Packets, runFfmpeg } from "./ffmpeg.ts";
 import { probeHttpCamera, readHttpCamera } from "./http-camera.ts";
 import { checkCompleteness, withFfmpegMessage } from "./completeness.ts";
 import { CopiedVideo } from "./copied-video.ts";
@@ -159,7 +160,7 @@ export async function openMedia(path: string, options: MediaOptions): Promise<Me
     isLive: plan.isLive,
     description: isShownInPs ? `${description}; ${shownInPsNote}` : description,
     type,
-    ...(codec === undefined ? {} : { codec }),
+    ...defined({ codec }),
     frames: abortable((signal) =>
       plan.isLive ? liveFrames(opened, plan, signal) : fileFrames(opened, plan, signal),
     ),
@@ -199,11 +200,7 @@ async function planRead(
   const timeoutMs = stallTimeoutMs + analysisTimeoutMs;
   if (input.kind === "url" && isHttp(input.url)) {
     const { maxFrameBytes } = options;
-    const cameraOptions = {
-      maxFrameBytes,
-      stallTimeoutMs,
-      ...(signal === undefined ? {} : { signal }),
-    };
+    const cameraOptions = { maxFrameBytes, stallTimeoutMs, ...defined({ signal }) };
     const video = await probeHttpCamera(input.url, name, timeoutMs, cameraOptions);
     if (video !== undefined) {
       const transcoding = transcode(video, true);
@@ -213,7 +210,7 @@ async function planRead(
   const video = await probe(ffmpegInput.args, name, {
     timeoutMs,
     script: ffmpegInput.script,
-    ...(signal === undefined ? {} : { signal }),
+    ...defined({ signal }),
   }).catch((error: unknown) => {
     if (!(error instanceof FramesError) || error.code !== "unreadable" || input.kind !== "file")
       throw error;
@@ -249,14 +246,11 @@ function readPackets(
   { video, isLive, transcoding, isHttpCamera = false }: ReadPlan,
   copied: CopiedVideo | undefined,
   signal: AbortSignal,
-): AsyncGenerator<Packet | LostPacket, FfmpegResult> {
+): Packets {
   if (isHttpCamera && input.kind === "url") {
     const { maxFrameBytes } = options;
-    return readHttpCamera(input.url, {
-      maxFrameBytes,
-      stallTimeoutMs: configuredTimeoutMs,
-      signal,
-    });
+    const stallTimeoutMs = configuredTimeoutMs;
+    return readHttpCamera(input.url, { maxFrameBytes, stallTimeoutMs, signal });
   }
   // Drop incomplete frames. For these containers ffmpeg also marks complete frames as corrupt: all
   // after a gap, or the last one. A script has its own option.
@@ -265,14 +259,8 @@ function readPackets(
   // A live input was probed before; probing again would buffer its first frames. Timestamps of
   // files are kept, because the start that ffmpeg assumes depends on the container.
   const timingArgs = isLive ? ["-fpsprobesize", "0"] : ["-copyts"];
-  const ffmpegArgs = [
-    ...discardArgs,
-    ...timingArgs,
-    ...ffmpegInput.args,
-    "-map",
-    "0:V:0",
-    ...transcoding.args,
-  ];
+  const inputArgs = [...discardArgs, ...timingArgs, ...ffmpegInput.args];
+  const ffmpegArgs = [...inputArgs, "-map", "0:V:0", ...transcoding.args];
   // A slow disk is not a failed one, so files get at least 60 s.
   const stallTimeoutMs =
     input.kind === "file" ? Math.max(configuredTimeoutMs, 60_000) : configuredTimeoutMs;
@@ -302,9 +290,7 @@ function copiedVideo(
  * Drops the last image if it has no end but an earlier one had: the connection broke or the file
  * was truncated inside it.
  */
-async function* dropTruncatedLast(
-  packets: AsyncGenerator<Packet | LostPacket, FfmpegResult>,
-): AsyncGenerator<Packet | LostPacket, FfmpegResult> {
+async function* dropTruncatedLast(packets: Packets): Packets {
   let hasSeenComplete = false;
   let pending: Packet | undefined;
   try {
@@ -329,10 +315,36 @@ async function* dropTruncatedLast(
 }
 
 /** Ends the ffmpeg process that produces the packets, if it still runs. */
-async function stopPackets(
-  packets: AsyncGenerator<Packet | LostPacket, FfmpegResult>,
-): Promise<void> {
+async function stopPackets(packets: Packets): Promise<void> {
   await packets.return({ failure: undefined, message: "", hasErrors: false });
+}
+
+/**
+ * Yields the frames of packets, and the lost ones. Ends the process that produces them.
+ *
+ * @param captureTime called once for each packet, in order
+ */
+async function* packetFrames(
+  packets: Packets,
+  { transcoding: { extension } }: ReadPlan,
+  copied: CopiedVideo | undefined,
+  captureTime: (packet: Packet | LostPacket) => bigint,
+): AsyncGenerator<Capture, FfmpegResult> {
+  try {
+    for (;;) {
+      const { done, value } = await packets.next();
+      if (done) return value;
+      const captured = captureTime(value);
+      if ("error" in value) {
+        yield { error: value.error };
+        continue;
+      }
+      const bytes = copied === undefined ? value.bytes : copied.complete(value);
+      if (bytes !== undefined) yield { bytes, extension, captured };
+    }
+  } finally {
+    await stopPackets(packets);
+  }
 }
 
 /** Yields every frame of a file. Throws at the end if frames are missing. */
@@ -342,38 +354,22 @@ async function* fileFrames(
   signal: AbortSignal,
 ): AsyncGenerator<Capture, undefined> {
   const start = recordingStart(opened, plan.video);
-  const { extension } = plan.transcoding;
   let firstTime =
     plan.video.start === undefined ? undefined : BigInt(Math.round(plan.video.start * 1e9));
   const copied = copiedVideo(opened, plan);
   const packets = readPackets(opened, plan, copied, signal);
   let count = 0;
   let reached = 0n;
-  try {
-    for (;;) {
-      const { done, value } = await packets.next();
-      if (signal.aborted) return undefined;
-      if (done) {
-        checkCompleteness(opened.name, value, plan.video, { count, reached });
-        return undefined;
-      }
-      count++;
-      firstTime ??= value.time;
-      const time = value.time === undefined ? reached : value.time - (firstTime ?? 0n);
-      // Pictures may be coded in another order than they were captured.
-      if (time + value.duration > reached) reached = time + value.duration;
-      if ("error" in value) {
-        yield { error: value.error };
-        continue;
-      }
-      const bytes = copied === undefined ? value.bytes : copied.complete(value);
-      if (bytes !== undefined) {
-        yield { bytes, extension, captured: toCaptureTime(start + time) };
-      }
-    }
-  } finally {
-    await stopPackets(packets);
-  }
+  const result = yield* packetFrames(packets, plan, copied, (packet) => {
+    count++;
+    firstTime ??= packet.time;
+    const time = packet.time === undefined ? reached : packet.time - (firstTime ?? 0n);
+    // Pictures may be coded in another order than they were captured.
+    if (time + packet.duration > reached) reached = time + packet.duration;
+    return toCaptureTime(start + time);
+  });
+  if (!signal.aborted) checkCompleteness(opened.name, result, plan.video, { count, reached });
+  return undefined;
 }
 
 /**
@@ -409,7 +405,11 @@ async function* liveFrames(
       if (plan.transcoding.codec !== codec) throw codecError(opened.name, plan.video.codec);
       const copied = copiedVideo(opened, plan);
       const packets = readPackets(opened, plan, copied, signal);
-      const result = yield* timestampedFrames(packets, plan, copied, () => (failures = 0));
+      const captureTime = liveClock(plan, copied !== undefined);
+      const result = yield* packetFrames(packets, plan, copied, (packet) => {
+        failures = 0;
+        return captureTime(packet);
+      });
       const { failure, hasErrors, message } = result;
       const problem = withFfmpegMessage(
         failure ?? "it ended",
@@ -441,34 +441,16 @@ function codecError(name: string, codec: string): FramesError {
   );
 }
 
-/** Yields live frames with capture times of this machine's clock. */
-async function* timestampedFrames(
-  packets: AsyncGenerator<Packet | LostPacket, FfmpegResult>,
-  { video, transcoding }: ReadPlan,
-  copied: CopiedVideo | undefined,
-  onFrame: () => void,
-): AsyncGenerator<Capture, FfmpegResult> {
+/** Returns what converts the times of packets into times of this machine's clock. */
+function liveClock({ video }: ReadPlan, isCopied: boolean) {
   const clock = untimedContainers.has(video.container)
     ? undefined
-    : new SourceClock(video.hasReorderedPictures && copied !== undefined);
-  try {
-    for (;;) {
-      const { done, value } = await packets.next();
-      if (done) return value;
-      onFrame();
-      if ("error" in value) {
-        yield { error: value.error };
-        continue;
-      }
-      const now = BigInt(Date.now()) * 1_000_000n;
-      const captured =
-        value.time === undefined ? now : (clock?.toCaptureTime(value.time, now) ?? now);
-      const bytes = copied === undefined ? value.bytes : copied.complete(value);
-      if (bytes !== undefined) yield { bytes, extension: transcoding.extension, captured };
-    }
-  } finally {
-    await stopPackets(packets);
-  }
+    : new SourceClock(video.hasReorderedPictures && isCopied);
+  return (packet: Packet | LostPacket): bigint => {
+    const now = BigInt(Date.now()) * 1_000_000n;
+    if (packet.time === undefined || "error" in packet) return now;
+    return clock?.toCaptureTime(packet.time, now) ?? now;
+  };
 }
 
 /** Resolves after this many milliseconds, or when the signal aborts. */
