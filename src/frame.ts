@@ -94,9 +94,9 @@ export interface FrameSource {
   /** Name of the source: path parts joined by `/`. */
   readonly name: string;
   /** Media type of the frames, if all have the same. */
-  readonly type?: string;
+  readonly type?: string | undefined;
   /** Shape of raw frames that have none of their own. */
-  readonly raw?: RawShape;
+  readonly raw?: RawShape | undefined;
   /** Frames in total, if known; used for progress only. */
   readonly total?: number | undefined;
   /** Sequence numbers assigned so far, if the source captures ahead of `next`. */
@@ -111,9 +111,9 @@ export interface FrameSource {
    */
   readonly isResumable?: boolean;
   /** Whether frames are sent as they are captured, so that their delay is measured. */
-  readonly isLive?: boolean;
+  readonly isLive?: boolean | undefined;
   /** Whether the frames in flight are limited to a live window (SPEC section 6). */
-  readonly usesLiveWindow?: boolean;
+  readonly usesLiveWindow?: boolean | undefined;
   /**
    * Returns the next frame or loss; `undefined` at the end; a promise if none is ready.
    *
@@ -133,7 +133,8 @@ export interface FrameSource {
    * @param crc32 CRC-32 of the payload sent
    * @throws {FramesError} `changed` or `unreadable`; the frame is not removed then
    */
-  remove?(frame: Frame, crc32: number): Promise<"removed" | "superseded" | Postponed>;
+  readonly remove?:
+    ((frame: Frame, crc32: number) => Promise<"removed" | "superseded" | Postponed>) | undefined;
   /**
    * Keeps a copy of a frame whose name is taken at the server, because a later frame of this name
    * would take its place here. Returns the path of the copy; `undefined` if the frame is gone.
@@ -141,21 +142,21 @@ export interface FrameSource {
    * @param crc32 CRC-32 of the payload sent
    * @throws if it cannot be copied
    */
-  keepCopy?(frame: Frame, crc32: number): string | undefined;
+  readonly keepCopy?: ((frame: Frame, crc32: number) => string | undefined) | undefined;
   /** Starts capturing, whether or not a server is connected. */
-  startCapture?(): void;
+  readonly startCapture?: (() => void) | undefined;
   /** Called when a server is connected and takes frames. */
-  onConnected?(): void;
+  readonly onConnected?: (() => void) | undefined;
   /**
    * Called when the connection is lost. The source takes back frames that were not settled.
    *
    * @returns frames that the source does not take back; they are sent on the next connection
    */
-  onDisconnected?(frames: readonly Frame[]): readonly Frame[];
+  readonly onDisconnected?: ((frames: readonly Frame[]) => readonly Frame[]) | undefined;
   /** Called when the server has stored or refused the frame. */
-  onSettled?(frame: Frame): void;
+  readonly onSettled?: ((frame: Frame) => void) | undefined;
   /** Stops capturing. `next` returns the frames captured so far, and then `undefined`. */
-  stopCapture?(): void;
+  readonly stopCapture?: (() => void) | undefined;
   /** Releases open files and processes. Called once, at the end. */
   close(): void;
 }
@@ -208,7 +209,8 @@ export interface FrameStore {
    *
    * @throws {FramesError} `stolen-session` if another key began it
    */
-  checkSession?(sender: Pick<SourceInfo, "session" | "key" | "keyId">): void;
+  readonly checkSession?:
+    ((sender: Pick<SourceInfo, "session" | "key" | "keyId">) => void) | undefined;
   /**
    * Opens the store for the frames of one source.
    *
@@ -226,7 +228,7 @@ export interface FrameStore {
    *
    * @throws {FramesError} `store`
    */
-  refresh?(): Promise<void>;
+  readonly refresh?: (() => Promise<void>) | undefined;
   /**
    * Returns a promise while the store has no room for more frames. Pause reading until it resolves.
    * Returns `undefined` otherwise.
@@ -236,7 +238,7 @@ export interface FrameStore {
    * Longest time in ms that the store delays receipts to commit frames together; only if it is
    * long.
    */
-  readonly receiptIntervalMs?: number;
+  readonly receiptIntervalMs?: number | undefined;
 }
 
 /** Describes the source of frames to a store. */

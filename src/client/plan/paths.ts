@@ -1,6 +1,7 @@
 /** Plans the paths of a command line: directories, a pipe, videos, cameras, URLs and recordings. */
 import { existsSync, lstatSync, realpathSync, statSync } from "node:fs";
 import { basename, dirname, extname, join, resolve } from "node:path";
+import { defined } from "../../common/defined.ts";
 import { usageError } from "../../errors.ts";
 import type { FrameSource } from "../../frame.ts";
 import { checkFlags, type SourceKind } from "./flag-rules.ts";
@@ -167,8 +168,7 @@ export async function planPaths(
     ...found,
     sources,
     media,
-    ...(spool === undefined ? {} : { spool }),
-    ...(pipe === undefined ? {} : { pipe }),
+    ...defined({ spool, pipe }),
   };
 }
 
@@ -298,13 +298,15 @@ function mediaOptions(source: string, { kind, shownAs }: PathInput, options: Pla
   const copies = converts || isThinned ? false : options.copyVideo === true ? true : undefined;
   return {
     maxFrameBytes: maxFrame,
-    ...(shownAs === undefined ? {} : { shownAs }),
-    ...(quality === undefined ? {} : { quality: parseQuality(quality) }),
-    ...(camera === undefined ? {} : { camera }),
-    lossless,
-    ...(copies === undefined ? {} : { copies }),
     source,
-    ...(options.onEvent === undefined ? {} : { onEvent: options.onEvent }),
+    lossless,
+    ...defined({
+      shownAs,
+      quality: quality === undefined ? undefined : parseQuality(quality),
+      camera,
+      copies,
+      onEvent: options.onEvent,
+    }),
   };
 }
 

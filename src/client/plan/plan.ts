@@ -1,4 +1,5 @@
 /** Plans a session: finds what to send in paths, pipes and cameras, or in a program's frames. */
+import { defined } from "../../common/defined.ts";
 import { usageError } from "../../errors.ts";
 import type { FrameSource } from "../../frame.ts";
 import { monotonicNow } from "../../common/clock.ts";
@@ -69,7 +70,7 @@ export async function plan(
     ...streams,
     sources: programSources(framesBySource, options, naming, spool),
     ...emptyPlan,
-    ...(spool === undefined ? {} : { spool }),
+    ...defined({ spool }),
   }));
 }
 

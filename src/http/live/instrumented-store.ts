@@ -16,18 +16,16 @@ import type { LiveSources, SourceRecorder } from "./live-sources.ts";
 export class InstrumentedStore implements FrameStore {
   readonly #store: FrameStore;
   readonly #liveSources: LiveSources;
-  readonly receiptIntervalMs?: number;
-  readonly refresh?: () => Promise<void>;
-  readonly checkSession?: NonNullable<FrameStore["checkSession"]>;
+  readonly receiptIntervalMs: number | undefined;
+  readonly refresh: FrameStore["refresh"];
+  readonly checkSession: FrameStore["checkSession"];
 
   constructor(store: FrameStore, liveSources: LiveSources) {
     this.#store = store;
     this.#liveSources = liveSources;
-    if (store.refresh !== undefined) this.refresh = () => store.refresh!();
-    if (store.checkSession !== undefined) {
-      this.checkSession = (sender) => store.checkSession!(sender);
-    }
-    if (store.receiptIntervalMs !== undefined) this.receiptIntervalMs = store.receiptIntervalMs;
+    this.receiptIntervalMs = store.receiptIntervalMs;
+    this.refresh = store.refresh?.bind(store);
+    this.checkSession = store.checkSession?.bind(store);
   }
 
   get location(): string {

@@ -1,6 +1,7 @@
 /** Send queue and progress of one source. It outlives connections. */
 import type { FramesError } from "../../errors.ts";
 import { compileCheaply } from "../../common/compilation.ts";
+import { defined } from "../../common/defined.ts";
 import type { Frame, FrameSource, Loss, RawShape } from "../../frame.ts";
 import { encodeControl } from "../../wire/encode.ts";
 import { MessageType } from "../../wire/messages.ts";
@@ -388,10 +389,7 @@ export class OutgoingSource {
     this.#declaredRaw = raw;
     return encodeControl(MessageType.source, this.id, {
       name,
-      ...(stream === "" ? {} : { stream }),
-      ...(type === undefined ? {} : { type }),
-      ...(raw === undefined ? {} : { raw }),
-      ...(revises === undefined ? {} : { revises }),
+      ...defined({ stream: stream === "" ? undefined : stream, type, raw, revises }),
     });
   }
 }

@@ -50,7 +50,7 @@ export interface CaptureSettings extends CaptureDefaults {
 /** Takes frames from an iterable, each when there is room to send it. */
 export class IterableSource implements FrameSource {
   readonly name: string;
-  readonly type?: string;
+  readonly type: string | undefined;
   readonly #iterator: AsyncIterator<Capture> | Iterator<Capture>;
   readonly #settings: CaptureSettings;
   #sequence = 0;
@@ -61,7 +61,7 @@ export class IterableSource implements FrameSource {
     settings: CaptureSettings,
   ) {
     this.name = name;
-    if (settings.video !== undefined) this.type = settings.video.type;
+    this.type = settings.video?.type;
     this.#iterator = toIterator(frames);
     this.#settings = settings;
   }

@@ -33,8 +33,8 @@ export interface LiveSourceOptions {
 export class LiveSource implements FrameSource {
   readonly name: string;
   readonly isLive = true;
-  readonly type?: string;
-  readonly raw?: RawShape;
+  readonly type: string | undefined;
+  readonly raw: RawShape | undefined;
   readonly #iterator: AsyncIterator<Capture> | Iterator<Capture>;
   readonly #settings: CaptureSettings;
   /** Stores frames on disk that cannot be sent now. */
@@ -78,8 +78,8 @@ export class LiveSource implements FrameSource {
     this.#iterator = toIterator(frames);
     this.#policy = policy;
     this.#settings = settings;
-    if (settings.video !== undefined) this.type = settings.video.type;
-    if (options.raw !== undefined) this.raw = options.raw;
+    this.type = settings.video?.type;
+    this.raw = options.raw;
     this.#spool = options.spool;
     // Without a spool, frames captured before the connection could only be dropped.
     this.#capturesOffline = options.capturesOffline ?? options.spool !== undefined;

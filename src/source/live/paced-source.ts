@@ -52,17 +52,17 @@ const maxTimerMs = 2 ** 31 - 1;
 
 export class PacedSource implements FrameSource {
   readonly name: string;
-  readonly type?: string;
-  readonly raw?: RawShape;
-  readonly isLive?: boolean;
-  readonly usesLiveWindow?: boolean;
-  readonly stopCapture?: () => void;
-  readonly startCapture?: () => void;
-  readonly onConnected?: () => void;
-  readonly onDisconnected?: (frames: readonly Frame[]) => readonly Frame[];
-  readonly onSettled?: (frame: Frame) => void;
-  readonly remove?: NonNullable<FrameSource["remove"]>;
-  readonly keepCopy?: NonNullable<FrameSource["keepCopy"]>;
+  readonly type: string | undefined;
+  readonly raw: RawShape | undefined;
+  readonly isLive: boolean | undefined;
+  readonly usesLiveWindow: boolean | undefined;
+  readonly stopCapture: FrameSource["stopCapture"];
+  readonly startCapture: FrameSource["startCapture"];
+  readonly onConnected: FrameSource["onConnected"];
+  readonly onDisconnected: FrameSource["onDisconnected"];
+  readonly onSettled: FrameSource["onSettled"];
+  readonly remove: FrameSource["remove"];
+  readonly keepCopy: FrameSource["keepCopy"];
   readonly #source: FrameSource;
   readonly #pacer: Pacer;
   readonly #now: () => number;
@@ -73,25 +73,18 @@ export class PacedSource implements FrameSource {
 
   /** @param now returns milliseconds of the clock that `pacer` uses */
   constructor(source: FrameSource, pacer: Pacer, now: () => number) {
-    const { name, type, raw, isLive, usesLiveWindow } = source;
-    this.name = name;
-    if (type !== undefined) this.type = type;
-    if (raw !== undefined) this.raw = raw;
-    if (isLive !== undefined) this.isLive = isLive;
-    if (usesLiveWindow !== undefined) this.usesLiveWindow = usesLiveWindow;
-    if (source.stopCapture !== undefined) this.stopCapture = () => this.#stop();
-    if (source.startCapture !== undefined) this.startCapture = () => source.startCapture!();
-    if (source.onConnected !== undefined) this.onConnected = () => source.onConnected!();
-    if (source.onDisconnected !== undefined) {
-      this.onDisconnected = (frames) => this.#onDisconnected(frames);
-    }
-    if (source.onSettled !== undefined) this.onSettled = (frame) => source.onSettled!(frame);
-    if (source.remove !== undefined) {
-      this.remove = async (frame, crc32) => await source.remove!(frame, crc32);
-    }
-    if (source.keepCopy !== undefined) {
-      this.keepCopy = (frame, crc32) => source.keepCopy!(frame, crc32);
-    }
+    this.name = source.name;
+    this.type = source.type;
+    this.raw = source.raw;
+    this.isLive = source.isLive;
+    this.usesLiveWindow = source.usesLiveWindow;
+    this.stopCapture = source.stopCapture && (() => this.#stop());
+    this.startCapture = source.startCapture?.bind(source);
+    this.onConnected = source.onConnected?.bind(source);
+    this.onDisconnected = source.onDisconnected && ((frames) => this.#onDisconnected(frames));
+    this.onSettled = source.onSettled?.bind(source);
+    this.remove = source.remove?.bind(source);
+    this.keepCopy = source.keepCopy?.bind(source);
     this.#source = source;
     this.#pacer = pacer;
     this.#now = now;

@@ -2,6 +2,7 @@
  * Headers of the frames on a pipe: `frames receive --multipart` writes them and `frames send
  * --multipart` reads them. `frames help pipes` specifies the format.
  */
+import { defined } from "../../common/defined.ts";
 import { FramesError } from "../../errors.ts";
 import type { RawShape } from "../../frame.ts";
 import { checkRawSize, formatRawShape, parseRawShape, rawExtension } from "../image/raw.ts";
@@ -113,13 +114,13 @@ export function partFrame(header: PartHeader, size: number): Omit<CapturedFrame,
   const raw = shape === undefined ? undefined : parseShape(shape, size);
   const extension =
     raw === undefined ? extensionOfType(header.get("content-type") ?? "") : rawExtension(raw);
-  return {
-    ...(name === undefined ? {} : { name }),
-    ...(captured === undefined ? {} : { captured: parseCaptured(captured) }),
-    ...(metadata === undefined ? {} : { metadata: parseMetadata(metadata) }),
-    ...(raw === undefined ? {} : { raw }),
-    ...(extension === undefined ? {} : { extension }),
-  };
+  return defined({
+    name,
+    captured: captured === undefined ? undefined : parseCaptured(captured),
+    metadata: metadata === undefined ? undefined : parseMetadata(metadata),
+    raw,
+    extension,
+  });
 }
 
 function parseCaptured(text: string): bigint {

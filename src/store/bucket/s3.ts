@@ -3,6 +3,7 @@
  * deadlines, retries and error messages, because Bun's client has none for single requests. Bun's
  * client also drops headers such as If-None-Match.
  */
+import { defined } from "../../common/defined.ts";
 import { FramesError, systemCode, systemSentence } from "../../errors.ts";
 
 /** Address of a bucket, and the credentials for it. */
@@ -110,8 +111,7 @@ export class S3 {
       region,
       accessKeyId,
       secretAccessKey,
-      ...(endpoint === undefined ? {} : { endpoint }),
-      ...(sessionToken === undefined ? {} : { sessionToken }),
+      ...defined({ endpoint, sessionToken }),
     });
   }
 

@@ -70,12 +70,13 @@ for (const when of ["before", "after"]) {
   test(`a source takes back an item that has come ${when} the connection broke`, async () => {
     const late = new MemoryFrame(2, 10);
     const { promise, resolve } = Promise.withResolvers<Frame>();
-    const input: FrameSource = new MemorySource("a", [new MemoryFrame(1, 10), promise]);
     const takenBack = new Set<Frame>();
-    input.onDisconnected = (frames) => {
-      for (const frame of frames) takenBack.add(frame);
-      return [];
-    };
+    const input = Object.assign(new MemorySource("a", [new MemoryFrame(1, 10), promise]), {
+      onDisconnected(frames: readonly Frame[]) {
+        for (const frame of frames) takenBack.add(frame);
+        return [];
+      },
+    });
     const source = new OutgoingSource(1, input);
     source.connect(() => {});
     source.requeue(source.next(10, false) as Frame, undefined, true);
@@ -107,7 +108,7 @@ test("a source that takes frames back is told that one is too large, under its o
   const frame = new MemoryFrame(5, 11);
   const input: FrameSource = new MemorySource("a", [frame, new MemoryFrame(6, 10)]);
   const told: string[] = [];
-  input.onDisconnected = () => [];
+  Object.assign(input, { onDisconnected: () => [] });
   input.retry = ({ sequence, name: what }, error) => {
     told.push(`${sequence} ${error.code}`);
     return { first: sequence, last: sequence, what, error };
