@@ -24,9 +24,11 @@ class Metric {
   readonly #lines: string[];
   readonly #name: string;
 
-  constructor(name: string, type: "counter" | "gauge" | "histogram", help: string) {
+  /** @param type by default a counter if the name ends in `_total`, else a gauge */
+  constructor(name: string, help: string, type?: "histogram") {
     this.#name = name;
-    this.#lines = [`# HELP ${name} ${help}`, `# TYPE ${name} ${type}`];
+    const usualType = name.endsWith("_total") ? "counter" : "gauge";
+    this.#lines = [`# HELP ${name} ${help}`, `# TYPE ${name} ${type ?? usualType}`];
   }
 
   add(value: number, labels: Labels = {}, suffix = ""): this {
@@ -79,69 +81,48 @@ function hasOtherLabel({ stream, source }: SourceStats): boolean {
 
 /** Counters and gauges of each source, since the server started. */
 function sourceMetrics(sources: readonly SourceStats[], now: number): Metric[] {
-  const stored = new Metric(
-    "frames_stored_total",
-    "counter",
-    "Frames stored since the server started.",
-  );
+  const stored = new Metric("frames_stored_total", "Frames stored since the server started.");
   const bytes = new Metric(
     "frames_stored_bytes_total",
-    "counter",
     "Bytes of the frames stored since the server started.",
   );
   const lost = new Metric(
     "frames_lost_total",
-    "counter",
     "Frame numbers that senders dropped or the server refused, since the server started.",
   );
-  const missing = new Metric(
-    "frames_missing",
-    "gauge",
-    "Frame numbers missing in the current session.",
-  );
+  const missing = new Metric("frames_missing", "Frame numbers missing in the current session.");
   const lastReceived = new Metric(
     "frames_last_received_timestamp_seconds",
-    "gauge",
     "Time of the last frame.",
   );
-  const rate = new Metric("frames_rate", "gauge", "Frames per second over the last five seconds.");
+  const rate = new Metric("frames_rate", "Frames per second over the last five seconds.");
+  const addCounts = (counted: Pick<SourceStats, "frames" | "bytes" | "lost">, labels: Labels) => {
+    stored.add(counted.frames, labels);
+    bytes.add(counted.bytes, labels);
+    lost.add(counted.lost, labels);
+  };
   const listed = sources.filter((stats) => !hasOtherLabel(stats)).slice(0, maxSourceSeries);
   for (const stats of listed) {
-    const { stream, source, frames, receivedAt } = stats;
+    const { stream, source, receivedAt } = stats;
     const labels = { stream, source };
-    stored.add(frames, labels);
-    bytes.add(stats.bytes, labels);
-    lost.add(stats.lost, labels);
+    addCounts(stats, labels);
     missing.add(stats.missing, labels);
     if (receivedAt > 0) lastReceived.add(receivedAt / 1000, labels);
     rate.add(now - receivedAt < 300_000 ? stats.rate : 0, labels);
   }
   const rest = sources.slice(listed.length);
   if (rest.length > 0) {
-    const labels = { stream: otherLabel, source: otherLabel };
-    stored.add(
-      sum(rest, ({ frames }) => frames),
-      labels,
-    );
-    bytes.add(
-      sum(rest, (stats) => stats.bytes),
-      labels,
-    );
-    lost.add(
-      sum(rest, (stats) => stats.lost),
-      labels,
-    );
+    const total = (name: "frames" | "bytes" | "lost") => sum(rest, (stats) => stats[name]);
+    const counted = { frames: total("frames"), bytes: total("bytes"), lost: total("lost") };
+    addCounts(counted, { stream: otherLabel, source: otherLabel });
   }
   return [stored, bytes, lost, missing, lastReceived, rate];
 }
 
 /** Histogram of the delay from capture to receipt, per stream. */
 function delayMetric(sources: readonly SourceStats[]): Metric {
-  const metric = new Metric(
-    "frames_receipt_delay_seconds",
-    "histogram",
-    "Time from capture to receipt of a frame.",
-  );
+  const help = "Time from capture to receipt of a frame.";
+  const metric = new Metric("frames_receipt_delay_seconds", help, "histogram");
   const byStream = new Map<string, SourceStats[]>();
   for (const stats of sources) {
     const isKnown = byStream.has(stats.stream) || byStream.size < maxStreamSeries;
@@ -165,47 +146,35 @@ function serverMetrics({ clients, context }: RouteRequest): Metric[] {
   const { connections, refusals } = context.server;
   const refused = new Metric(
     "frames_refused_total",
-    "counter",
     "Frames refused and connections ended, by error.",
   );
   for (const [code, refusalCount] of [...refusals].toSorted()) refused.add(refusalCount, { code });
-  const streaming = new Metric("frames_viewers", "gauge", "Open live views, by transport.");
+  const streaming = new Metric("frames_viewers", "Open live views, by transport.");
   for (const kind of streamClientKinds) streaming.add(clients.count(kind), { kind });
   const { frames, bytes, free, total } = status.storeStatus();
-  const gauge = (name: string, help: string, value: number) =>
-    new Metric(name, "gauge", help).add(value);
-  const store = [
-    gauge("frames_store_frames", "Frames in the store.", frames),
-    gauge("frames_store_bytes", "Bytes of the frames in the store.", bytes),
+  const isReady = storeError === undefined ? 1 : 0;
+  const startSeconds = started.getTime() / 1000;
+  const memoryBytes = process.memoryUsage.rss();
+  const values: readonly (readonly [name: string, help: string, value: number | null])[] = [
+    ["frames_connections", "Open connections.", connections],
+    ["frames_senders", "Connected senders.", liveSources.senders.length],
+    ["frames_viewer_dropped_total", "Frames dropped for slow live views.", clients.dropped],
+    ["frames_store_frames", "Frames in the store.", frames],
+    ["frames_store_bytes", "Bytes of the frames in the store.", bytes],
+    ["frames_store_free_bytes", "Free bytes on the disk of the store.", free],
+    ["frames_store_size_bytes", "Size of the disk of the store, in bytes.", total],
+    ["frames_ready", "1 if the store can be written, else 0.", isReady],
+    ["process_start_time_seconds", "Start time of the server.", startSeconds],
+    ["process_resident_memory_bytes", "Resident memory of the server.", memoryBytes],
+    ["process_cpu_seconds_total", "Processor time of the server.", cpuSeconds()],
   ];
-  if (free !== null)
-    store.push(gauge("frames_store_free_bytes", "Free bytes on the disk of the store.", free));
-  if (total !== null)
-    store.push(gauge("frames_store_size_bytes", "Size of the disk of the store, in bytes.", total));
   return [
     refused,
-    gauge("frames_connections", "Open connections.", connections),
-    gauge("frames_senders", "Connected senders.", liveSources.senders.length),
     streaming,
-    new Metric("frames_viewer_dropped_total", "counter", "Frames dropped for slow live views.").add(
-      clients.dropped,
-    ),
-    ...store,
-    gauge(
-      "frames_ready",
-      "1 if the store can be written, else 0.",
-      storeError === undefined ? 1 : 0,
-    ),
-    new Metric("frames_build_info", "gauge", "Version of frames.").add(1, { version }),
-    gauge("process_start_time_seconds", "Start time of the server.", started.getTime() / 1000),
-    gauge(
-      "process_resident_memory_bytes",
-      "Resident memory of the server.",
-      process.memoryUsage.rss(),
-    ),
-    new Metric("process_cpu_seconds_total", "counter", "Processor time of the server.").add(
-      cpuSeconds(),
-    ),
+    new Metric("frames_build_info", "Version of frames.").add(1, { version }),
+    ...values.flatMap(([name, help, value]) => {
+      return value === null ? [] : [new Metric(name, help).add(value)];
+    }),
   ];
 }
 
