@@ -146,13 +146,13 @@ export class S3 {
         await response.body?.cancel();
         return { outcome: "taken", isOwn: attempts > 1 };
       }
-      await this.#checkStatus(response, `write ${path}`);
+      await this.#checkStatus(response, "write", path);
       await response.body?.cancel();
       const etag = unquoteEtag(response.headers.get("etag") ?? "");
       if (etag === "") throw this.#failure("write", path, "its answer has no ETag");
       return { outcome: "stored", etag };
     };
-    const result = await this.#withRetries(`write ${path}`, send, stream !== undefined);
+    const result = await this.#withRetries("write", path, send, stream !== undefined);
     if (
       result.outcome === "stored" ||
       condition === undefined ||
@@ -162,7 +162,7 @@ export class S3 {
       return result;
     }
     return this.#retryWithBareEtag(path, condition.etag, result, () =>
-      this.#withRetries(`write ${path}`, send),
+      this.#withRetries("write", path, send),
     );
   }
 
@@ -192,11 +192,15 @@ export class S3 {
    * @throws {FramesError} `store`
    */
   async get(path: string, size = defaultObjectBytes): Promise<Response | undefined> {
-    return this.#withRetries(`read ${path}`, async () => {
+    return this.#read(path, size, async (response) => response);
+  }
+
+  async #read<T>(path: string, size: number, use: (response: Response) => Promise<T>) {
+    return this.#withRetries("read", path, async () => {
       const response = await this.#fetch("GET", path, {}, size);
       if (response.status === 404 && !(await this.#isBucketMissing(response))) return undefined;
-      await this.#checkStatus(response, `read ${path}`);
-      return response;
+      await this.#checkStatus(response, "read", path);
+      return await use(response);
     });
   }
 
@@ -211,10 +215,7 @@ export class S3 {
    * @throws {FramesError} `store`, also if it has more than `maxBytes`
    */
   async bytes(path: string, maxBytes: number): Promise<Uint8Array | undefined> {
-    return this.#withRetries(`read ${path}`, async () => {
-      const response = await this.#fetch("GET", path, {}, defaultObjectBytes);
-      if (response.status === 404 && !(await this.#isBucketMissing(response))) return undefined;
-      await this.#checkStatus(response, `read ${path}`);
+    return this.#read(path, defaultObjectBytes, async (response) => {
       const bytes = await readAtMost(response, maxBytes);
       if (bytes !== undefined) return bytes;
       throw this.#failure("read", path, `it has more than ${maxBytes} bytes`);
@@ -227,10 +228,10 @@ export class S3 {
    * @throws {FramesError} `store`
    */
   async head(path: string): Promise<Omit<ListedObject, "key"> | undefined> {
-    return this.#withRetries(`read ${path}`, async () => {
+    return this.#withRetries("read", path, async () => {
       const response = await this.#fetch("HEAD", path, {}, 0);
       if (response.status === 404) return undefined;
-      await this.#checkStatus(response, `read ${path}`);
+      await this.#checkStatus(response, "read", path);
       const size = Number(response.headers.get("content-length"));
       return { size, etag: unquoteEtag(response.headers.get("etag") ?? "") };
     });
@@ -242,9 +243,9 @@ export class S3 {
    * @throws {FramesError} `store`
    */
   async remove(path: string): Promise<void> {
-    await this.#withRetries(`remove ${path}`, async () => {
+    await this.#withRetries("remove", path, async () => {
       const response = await this.#fetch("DELETE", path, {}, 0);
-      if (response.status !== 404) await this.#checkStatus(response, `remove ${path}`);
+      if (response.status !== 404) await this.#checkStatus(response, "remove", path);
       await response.body?.cancel();
     });
   }
@@ -257,7 +258,7 @@ export class S3 {
   async *list(pathPrefix: string): AsyncGenerator<ListedObject[], void> {
     let continuationToken: string | undefined;
     do {
-      const page = await this.#withRetries(`list ${pathPrefix}`, () =>
+      const page = await this.#withRetries("list", pathPrefix, () =>
         this.#page(pathPrefix, continuationToken),
       );
       const prefixLength = this.#key("").length;
@@ -336,7 +337,7 @@ export class S3 {
    * @throws {TransientError} if a retry may succeed
    * @throws {FramesError} `store` otherwise
    */
-  async #checkStatus(response: Response, operation: string): Promise<void> {
+  async #checkStatus(response: Response, verb: string, path: string): Promise<void> {
     const { status } = response;
     if (status >= 200 && status < 300) return;
     const code = /<Code>([A-Za-z0-9]{1,60})<\/Code>/.exec(await response.text())?.[1];
@@ -346,8 +347,7 @@ export class S3 {
       status === 429 ||
       transientCodes.has(code ?? "");
     if (isTransient) throw new TransientError(reason);
-    const [verb, ...path] = operation.split(" ");
-    throw this.#failure(verb!, path.join(" "), reason);
+    throw this.#failure(verb, path, reason);
   }
 
   #failure(verb: string, path: string, reason: string): FramesError {
@@ -363,7 +363,8 @@ export class S3 {
    * @throws {FramesError} `store`, or `stopping` after `close`
    */
   async #withRetries<T>(
-    operation: string,
+    verb: string,
+    path: string,
     act: () => Promise<T>,
     isSingleAttempt = false,
   ): Promise<T> {
@@ -383,8 +384,7 @@ export class S3 {
       }
       const delayMs = pauseMs * (0.5 + Math.random());
       if (isSingleAttempt || performance.now() - startedAt + delayMs > this.#timeouts.retryMs) {
-        const [verb, ...path] = operation.split(" ");
-        throw this.#failure(verb!, path.join(" "), reason);
+        throw this.#failure(verb, path, reason);
       }
       await Bun.sleep(delayMs);
     }
