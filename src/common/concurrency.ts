@@ -23,6 +23,7 @@ export class ConcurrencyLimit {
   readonly #max: number;
   #runningCount = 0;
   readonly #waiting: (() => void)[] = [];
+  readonly #idleWaiters: (() => void)[] = [];
 
   constructor(max: number) {
     this.#max = max;
@@ -35,8 +36,16 @@ export class ConcurrencyLimit {
       return await act();
     } finally {
       const next = this.#waiting.shift();
-      if (next === undefined) this.#runningCount--;
-      else next();
+      if (next !== undefined) next();
+      else if (--this.#runningCount === 0) {
+        for (const resolve of this.#idleWaiters.splice(0)) resolve();
+      }
     }
+  }
+
+  /** Resolves when no action is in progress. */
+  async whenIdle(): Promise<void> {
+    if (this.#runningCount === 0) return;
+    await new Promise<void>((resolve) => this.#idleWaiters.push(resolve));
   }
 }

@@ -89,7 +89,7 @@ export class BucketStore implements FrameStore {
     this.#context = {
       s3,
       localIndex,
-      uploadPool: new UploadPool(s3),
+      uploadPool: new UploadPool(),
       lastByPath: new Map(),
       now: () => toNanoseconds(clock()),
       sessionLog: (sourceInfo) => this.#sessionLog(sourceInfo),
@@ -220,7 +220,7 @@ export class BucketStore implements FrameStore {
   }
 
   async #finish(): Promise<void> {
-    await this.#context.uploadPool.whenIdle();
+    await this.#context.uploadPool.uploads.whenIdle();
     await Promise.all([...this.#logs.values()].map((log) => log.finish()));
     await this.#compactor.compactOwn(0);
   }

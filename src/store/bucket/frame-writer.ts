@@ -228,7 +228,7 @@ export class BucketFrameWriter extends FrameObject implements FrameWriter {
     let upload: Outcome | { etag: string; outcome: "stored" | "present" };
     try {
       await this.#waitForPath();
-      upload = await uploadPool.runLimited(() => this.#put(bytes, crc));
+      upload = await uploadPool.uploads.run(() => this.#put(bytes, crc));
       // Not released after an error, because an aborted request may still read the buffer.
       uploadPool.bufferPool.release(bytes);
     } finally {

@@ -2,6 +2,7 @@
  * Limits the uploads to a bucket and the memory they use. Small frames are buffered until they are
  * complete. Large frames are streamed, except for their last chunk.
  */
+import { ConcurrencyLimit } from "../../common/concurrency.ts";
 import { collectGarbage } from "../../common/memory.ts";
 import { FramesError } from "../../errors.ts";
 import type { S3, UploadResult, UploadOptions } from "./s3.ts";
@@ -28,17 +29,11 @@ const stallTimeoutMs = 12_000;
 
 export class UploadPool {
   readonly bufferPool = new BufferPool();
-  readonly #s3: S3;
-  #activeCount = 0;
-  readonly #queue: (() => void)[] = [];
+  /** Lets uploads begin when there is a slot for them. */
+  readonly uploads = new ConcurrencyLimit(maxConcurrentUploads);
   #inFlightBytes = 0;
   #unfinishedBytes = 0;
   #capacity: { promise: Promise<void>; resolve: () => void } | undefined;
-  #idleWaiters: (() => void)[] = [];
-
-  constructor(s3: S3) {
-    this.#s3 = s3;
-  }
 
   /** Reserves memory for an incomplete frame. Returns false if the frame must be streamed. */
   reserve(size: number): boolean {
@@ -70,32 +65,6 @@ export class UploadPool {
     if (this.#capacity === undefined || this.#inFlightBytes > maxInFlightBytes / 2) return;
     this.#capacity.resolve();
     this.#capacity = undefined;
-  }
-
-  /** Stores a frame when an upload slot is free. */
-  async put(path: string, bytes: Uint8Array, options: UploadOptions): Promise<UploadResult> {
-    return this.runLimited(() => this.#s3.put(path, bytes, options));
-  }
-
-  /** Runs `act` when an upload slot is free. */
-  async runLimited<T>(act: () => Promise<T>): Promise<T> {
-    if (this.#activeCount >= maxConcurrentUploads)
-      await new Promise<void>((resolve) => this.#queue.push(resolve));
-    else this.#activeCount++;
-    try {
-      return await act();
-    } finally {
-      const next = this.#queue.shift();
-      if (next !== undefined) next();
-      else if (--this.#activeCount === 0)
-        for (const resolve of this.#idleWaiters.splice(0)) resolve();
-    }
-  }
-
-  /** Resolves when no upload is in progress. */
-  async whenIdle(): Promise<void> {
-    if (this.#activeCount > 0)
-      await new Promise<void>((resolve) => this.#idleWaiters.push(resolve));
   }
 }
 
