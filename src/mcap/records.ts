@@ -31,9 +31,6 @@ export const chunkHeadBytes = 49;
 /** Bytes of the Footer record, whose length never changes. */
 export const footerBytes = 29;
 
-/** Latest time that MCAP can express, in nanoseconds since 1970. */
-export const maxTime = 2n ** 64n - 1n;
-
 const encoder = new TextEncoder();
 
 /** Builds a sequence of records. */

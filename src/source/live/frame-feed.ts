@@ -26,14 +26,6 @@ export class FrameFeed<Item = CapturedFrame> implements AsyncIterableIterator<It
   #pendingNext: ((result: IteratorResult<Item, undefined>) => void) | undefined;
   #hasEnded = false;
 
-  /**
-   * Number of pushed frames not yet taken. Grows without limit if the program does not await
-   * `push`.
-   */
-  get queueLength(): number {
-    return this.#queue.length;
-  }
-
   /** Resolves when the frame is taken. After the end, drops the frame and resolves at once. */
   push(frame: Item): Promise<void> {
     if (this.#hasEnded) return Promise.resolve();

@@ -88,13 +88,6 @@ export function isIntact(
 }
 
 /**
- * Returns whether `path` does not exist. A link counts as existing, even if its target is missing.
- */
-export function isAbsent(path: string): boolean {
-  return entryAt(path) === undefined;
-}
-
-/**
  * Calls `check`. Returns false if the file in place cannot be read, for a caller that may replace
  * that file.
  *
