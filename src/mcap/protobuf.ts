@@ -1,26 +1,23 @@
 /** Encodes protobuf messages: fields in any order, without those that have their default value. */
+import { RecordWriter } from "./records.ts";
 
 const encoder = new TextEncoder();
 
 /** Kinds of field on the wire. */
 export const WireType = { varint: 0, fixed64: 1, lengthDelimited: 2, fixed32: 5 } as const;
 
-/** Bytes that a tag, a length or a number takes at most. */
-const maxVarintBytes = 10;
-
 /** Builds one message. A field whose value is 0, empty or false is left out, as proto3 does. */
 export class ProtobufWriter {
-  #bytes = new Uint8Array(256);
-  #length = 0;
+  readonly #output = new RecordWriter(256);
 
   /** Bytes written so far. */
   get length(): number {
-    return this.#length;
+    return this.#output.length;
   }
 
   /** Returns the message. */
   finish(): Uint8Array {
-    return this.#bytes.subarray(0, this.#length);
+    return this.#output.bytes;
   }
 
   /** Writes int32, int64, uint64 or an enum. A negative number takes ten bytes. */
@@ -44,10 +41,7 @@ export class ProtobufWriter {
 
   bytes(field: number, value: Uint8Array): this {
     if (value.length === 0) return this;
-    this.lengthPrefix(field, value.length);
-    this.#reserve(value.length);
-    this.#bytes.set(value, this.#length);
-    this.#length += value.length;
+    this.lengthPrefix(field, value.length).#output.raw(value);
     return this;
   }
 
@@ -60,9 +54,7 @@ export class ProtobufWriter {
   /** Writes the number even if it is 0, so that it can be overwritten later. */
   fixed32(field: number, value: number): this {
     this.#tag(field, WireType.fixed32);
-    this.#reserve(4);
-    new DataView(this.#bytes.buffer).setUint32(this.#length, value, true);
-    this.#length += 4;
+    this.#output.u32(value);
     return this;
   }
 
@@ -77,26 +69,18 @@ export class ProtobufWriter {
   }
 
   #varint(value: bigint): this {
-    this.#reserve(maxVarintBytes);
     // Numbers are faster than bigints, and most values are small.
     let rest = value;
     while (rest > 0x7fff_ffffn) {
-      this.#bytes[this.#length++] = Number(rest & 0x7fn) | 0x80;
+      this.#output.u8(Number(rest & 0x7fn) | 0x80);
       rest >>= 7n;
     }
     let small = Number(rest);
     while (small > 0x7f) {
-      this.#bytes[this.#length++] = (small & 0x7f) | 0x80;
+      this.#output.u8((small & 0x7f) | 0x80);
       small >>>= 7;
     }
-    this.#bytes[this.#length++] = small;
+    this.#output.u8(small);
     return this;
-  }
-
-  #reserve(count: number): void {
-    if (this.#length + count <= this.#bytes.length) return;
-    const grown = new Uint8Array(Math.max(this.#bytes.length * 2, this.#length + count));
-    grown.set(this.#bytes.subarray(0, this.#length));
-    this.#bytes = grown;
   }
 }
