@@ -122,13 +122,8 @@ export class JournalReader {
       `SELECT * FROM frames WHERE id > ?1 AND id <= ?2 AND +stream = ?3
         AND (?4 IS NULL OR source IN (SELECT value FROM json_each(?4)))
         AND (?5 IS NULL OR captured >= ?5) AND (?6 IS NULL OR captured < ?6) ORDER BY id LIMIT ?7`,
-      after,
-      upTo,
-      stream,
-      sources === undefined ? null : JSON.stringify(sources),
-      since ?? null,
-      until ?? null,
-      limit,
+      ...[after, upTo, stream, sources === undefined ? null : JSON.stringify(sources)],
+      ...[since ?? null, until ?? null, limit],
     );
   }
 
@@ -285,11 +280,7 @@ export class JournalReader {
     return this.#whole(
       limit,
       `${selectSource} AND (captured, seq, id) > (?3, ?4, ?5) ORDER BY captured, seq, id`,
-      stream,
-      source,
-      captured,
-      sequence,
-      id,
+      ...[stream, source, captured, sequence, id],
     );
   }
 
@@ -305,11 +296,7 @@ export class JournalReader {
       limit,
       `${selectSource} AND (captured, seq, id) < (?3, ?4, ?5)
         ORDER BY captured DESC, seq DESC, id DESC`,
-      stream,
-      source,
-      captured,
-      sequence,
-      id,
+      ...[stream, source, captured, sequence, id],
     ).reverse();
   }
 
@@ -422,14 +409,8 @@ export class JournalReader {
       )
       SELECT * FROM frames WHERE id IN (SELECT id FROM found UNION ALL SELECT id FROM slice_end)
         ORDER BY captured, seq, id`,
-      stream,
-      source,
-      captured,
-      sequence,
-      id,
-      number,
-      session ?? null,
-      limit + maxDamagedRows,
+      ...[stream, source, captured, sequence, id],
+      ...[number, session ?? null, limit + maxDamagedRows],
     );
   }
 
@@ -438,20 +419,11 @@ export class JournalReader {
    * returns the earlier.
    */
   nearest(stream: string, source: string, captured: bigint): FrameRecord | undefined {
-    const [earlier] = this.#whole(
-      1,
-      `${selectSource} AND captured <= ?3 ORDER BY captured DESC`,
-      stream,
-      source,
-      captured,
-    );
-    const [later] = this.#whole(
-      1,
-      `${selectSource} AND captured > ?3 ORDER BY captured`,
-      stream,
-      source,
-      captured,
-    );
+    const place = [stream, source, captured];
+    const before = `${selectSource} AND captured <= ?3 ORDER BY captured DESC`;
+    const [earlier] = this.#whole(1, before, ...place);
+    const after = `${selectSource} AND captured > ?3 ORDER BY captured`;
+    const [later] = this.#whole(1, after, ...place);
     if (earlier === undefined || later === undefined) return earlier ?? later;
     return captured - earlier.captured <= later.captured - captured ? earlier : later;
   }

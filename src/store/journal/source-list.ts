@@ -74,12 +74,8 @@ export function listSources(directory: string, stream?: string): SourceSummary[]
   }
 }
 
-interface SourceSummaryRow {
-  stream: string;
-  source: string;
-  frames: bigint;
-  bytes: bigint;
-  lost: bigint;
-  firstCaptured: bigint | null;
-  lastCaptured: bigint | null;
-}
+type SourceSummaryRow = {
+  [Column in keyof SourceSummary]: SourceSummary[Column] extends number
+    ? bigint
+    : SourceSummary[Column];
+};
