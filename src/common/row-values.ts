@@ -2,6 +2,7 @@
  * Checks values that come from a database or a log, as if a peer had sent them: the disk may have
  * damaged them, or another program has written them. Integers are bigints.
  */
+import { parseObject } from "./json-object.ts";
 
 const maxNumber = BigInt(Number.MAX_SAFE_INTEGER);
 /** Limit of the metadata of a frame in bytes (SPEC section 12). */
@@ -36,15 +37,4 @@ export function isReason(value: unknown): value is string {
 export function isMetadata(value: unknown): value is string {
   if (!isText(value) || Buffer.byteLength(value) > maxMetadataBytes) return false;
   return parseObject(value) !== undefined;
-}
-
-/** Returns the object in a JSON text, or undefined. */
-export function parseObject(text: string): Readonly<Record<string, unknown>> | undefined {
-  try {
-    const value = JSON.parse(text) as unknown;
-    const isObject = typeof value === "object" && value !== null && !Array.isArray(value);
-    return isObject ? (value as Record<string, unknown>) : undefined;
-  } catch {
-    return undefined;
-  }
 }

@@ -1,4 +1,5 @@
 /** Reads JSON request bodies. HTTP clients send nothing larger than a key or a source name. */
+import { parseObject } from "../common/json-object.ts";
 import { FramesError } from "../errors.ts";
 import { errorResponse } from "./responses.ts";
 
@@ -29,14 +30,8 @@ export async function readJsonBody(request: Request): Promise<Record<string, unk
       `Cannot read more than ${maxBodyBytes} bytes of a request`,
     );
   }
-  try {
-    const value: unknown = JSON.parse(text);
-    if (typeof value === "object" && value !== null && !Array.isArray(value)) {
-      return value as Record<string, unknown>;
-    }
-  } catch {
-    // The error response is below.
-  }
+  const body = parseObject(text);
+  if (body !== undefined) return body;
   return errorResponse(400, "usage", "Cannot read the request: expected a JSON object as its body");
 }
 

@@ -1,5 +1,6 @@
 /** What the WebSocket routes share: the end of a client, and the messages that a client sends. */
 import type { ServerWebSocket } from "bun";
+import { parseObject } from "../common/json-object.ts";
 import type { StreamClient } from "./stream-clients.ts";
 
 /** WebSocket close codes (RFC 6455, section 7.4.1). */
@@ -26,13 +27,6 @@ export function attachSocket(
 }
 
 /** Returns the JSON object in a message, or undefined if the message has none. */
-export function parseMessage(message: string | Buffer): Record<string, unknown> | undefined {
-  if (typeof message !== "string") return undefined;
-  try {
-    const value: unknown = JSON.parse(message);
-    if (typeof value === "object" && value !== null) return value as Record<string, unknown>;
-  } catch {
-    // Answered by the caller, like other messages that it does not understand.
-  }
-  return undefined;
+export function parseMessage(message: string | Buffer) {
+  return typeof message === "string" ? parseObject(message) : undefined;
 }

@@ -2,6 +2,7 @@
  * Encodes a frame as a protobuf message, in the same way for files and for live viewers. The picture
  * is the last field, so that its bytes are one range behind the `head`.
  */
+import { parseObject } from "../common/json-object.ts";
 import { mediaTypeOf } from "../common/media-types.ts";
 import type { RawShape } from "../frame.ts";
 import { ProtobufWriter } from "./protobuf.ts";
@@ -172,13 +173,9 @@ function timestamp(nanoseconds: bigint): ProtobufWriter {
 /** Returns `frame_id` from the frame's metadata, or else the source. */
 function frameId({ source, metadata }: RecordedFrame): string {
   if (!metadata.includes('"frame_id"')) return source;
-  try {
-    const { frame_id: id } = JSON.parse(metadata) as { frame_id?: unknown };
-    return typeof id === "string" ? id : source;
-  } catch {
-    // A journal from a damaged disk may hold anything.
-    return source;
-  }
+  // A journal from a damaged disk may hold anything.
+  const id = parseObject(metadata)?.["frame_id"];
+  return typeof id === "string" ? id : source;
 }
 
 /** Formats a shape as `--raw` has it, such as `640x512:gray16le`. */

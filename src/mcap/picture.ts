@@ -1,4 +1,5 @@
 /** Finds the pictures in the messages of an MCAP file: frames of ours, and images of others. */
+import { isMetadata } from "../common/row-values.ts";
 import type { RawShape } from "../frame.ts";
 import { readRegion, type Region, unreadable } from "./cursor.ts";
 import { rawEncodings, rowBytes } from "./frame-message.ts";
@@ -102,20 +103,8 @@ function factsOf(extra: ExtraFields): FrameFacts | undefined {
     number >= 1 &&
     /^[0-9a-f]{32}$/.test(session) &&
     crc32 >= 0 &&
-    isMetadata(metadata);
+    (metadata === "" || isMetadata(metadata));
   return isValid ? { name, crc32, sequence: number, session, captured, metadata } : undefined;
-}
-
-/** Returns whether text can be the metadata of a frame: a JSON object of at most 4 KiB, or empty. */
-function isMetadata(text: string): boolean {
-  if (text === "") return true;
-  if (Buffer.byteLength(text) > 4096) return false;
-  try {
-    const value: unknown = JSON.parse(text);
-    return typeof value === "object" && value !== null && !Array.isArray(value);
-  } catch {
-    return false;
-  }
 }
 
 const unknownMessage = "it has no picture that frames understands";

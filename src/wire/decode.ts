@@ -3,6 +3,7 @@
  * states. Payload is passed on as views of the chunks. Only a header or control body that crosses a
  * chunk border is copied.
  */
+import { parseObject } from "../common/json-object.ts";
 import { crc32 } from "../common/checksum.ts";
 import { compileCheaply } from "../common/compilation.ts";
 import { type ErrorName, FramesError } from "../errors.ts";
@@ -464,13 +465,7 @@ export class Decoder {
 }
 
 function checkMetadata(metadata: string): void {
-  let value: unknown;
-  try {
-    value = JSON.parse(metadata);
-  } catch {
-    value = undefined;
-  }
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) return;
+  if (parseObject(metadata) !== undefined) return;
   throw new FramesError("protocol", "Cannot accept FRAME: its metadata is not a JSON object");
 }
 

@@ -1,4 +1,5 @@
 /** The messages of FRAMES/1 (SPEC sections 3, 4 and 12): types, limits and JSON bodies. */
+import { isObject } from "../common/json-object.ts";
 import { FramesError } from "../errors.ts";
 import type { ConflictPolicy, RawShape, OfferStatus } from "../frame.ts";
 
@@ -214,10 +215,6 @@ type Shape = { [field: string]: Check | [Shape] };
 
 function objectOf(required: Shape, optional: Shape = {}): [Shape, Shape] {
   return [required, optional];
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 /**

@@ -1,6 +1,7 @@
 /**
  * Reads and creates the object that marks a bucket as a store, and tests what the engine supports.
  */
+import { parseObject } from "../../common/json-object.ts";
 import { FramesError } from "../../errors.ts";
 import type { S3 } from "./s3.ts";
 
@@ -43,15 +44,8 @@ export async function openStoreMarker(s3: S3): Promise<string> {
 }
 
 function parseIdentity(bytes: Uint8Array | undefined): string | undefined {
-  try {
-    const { format, identity } = JSON.parse(new TextDecoder().decode(bytes)) as Record<
-      string,
-      unknown
-    >;
-    return format === markerFormat && typeof identity === "string" ? identity : undefined;
-  } catch {
-    return undefined;
-  }
+  const { format, identity } = parseObject(new TextDecoder().decode(bytes)) ?? {};
+  return format === markerFormat && typeof identity === "string" ? identity : undefined;
 }
 
 /**

@@ -3,6 +3,7 @@
  * SQLite still reads it, and a store may have been made by another user. Numbers are read as
  * bigints. All code that reads rows uses these checks.
  */
+import { parseObject } from "../../common/json-object.ts";
 import {
   isMetadata,
   isNumber,
@@ -10,7 +11,6 @@ import {
   isSession,
   isText,
   isTime,
-  parseObject,
 } from "../../common/row-values.ts";
 import { sourceFolderPath, checkPathPart } from "../name-rules.ts";
 
