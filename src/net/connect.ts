@@ -2,7 +2,12 @@
 import type { Socket } from "bun";
 import { FramesError, systemCode, systemSentence } from "../errors.ts";
 import { type Address, defaultPort, formatAddress, isIPAddress, isLoopback } from "./address.ts";
-import { Connection, type ConnectionHandler, socketEvents } from "./connection.ts";
+import {
+  Connection,
+  type ConnectionHandler,
+  type ConnectionSocket,
+  socketEvents,
+} from "./connection.ts";
 import { clientTls, exportChannelBinding } from "./tls.ts";
 
 /**
@@ -23,7 +28,7 @@ export async function connect(
   const addressText = formatAddress(address);
   const { promise: timedOut, reject } = Promise.withResolvers<never>();
   let isTimedOut = false;
-  let handshaking: Socket<Connection | undefined> | undefined;
+  let handshaking: ConnectionSocket | undefined;
   const timer = setTimeout(() => {
     isTimedOut = true;
     handshaking?.terminate();
@@ -38,7 +43,7 @@ export async function connect(
   const ready = Promise.withResolvers<Connection>();
   // The race below may end with another error; this keeps a later rejection from being uncaught.
   ready.promise.catch(() => {});
-  const start = (socket: Socket<Connection | undefined>, exporter?: Uint8Array) => {
+  const start = (socket: ConnectionSocket, exporter?: Uint8Array) => {
     const connection = new Connection(
       socket as Socket<unknown>,
       handler,
@@ -58,7 +63,7 @@ export async function connect(
     // Without `rejectUnauthorized` in `tls`, Bun would connect without TLS.
     ...(isSecure ? { tls: clientTls } : {}),
     socket: {
-      open(socket: Socket<Connection | undefined>) {
+      open(socket: ConnectionSocket) {
         // The caller has already got `no-connection`, or another connection.
         if (isTimedOut || isOpen) return void socket.terminate();
         isOpen = true;
@@ -66,7 +71,7 @@ export async function connect(
         else start(socket);
       },
       // The handler starts only after the handshake, so no bytes can leave unencrypted.
-      handshake(socket: Socket<Connection | undefined>, _: boolean, handshakeError: Error | null) {
+      handshake(socket: ConnectionSocket, _: boolean, handshakeError: Error | null) {
         if (isTimedOut || socket !== handshaking) return void socket.terminate();
         try {
           start(socket, exportChannelBinding(socket as Socket<unknown>));
@@ -82,7 +87,7 @@ export async function connect(
         }
       },
       ...socketEvents,
-      close(socket: Socket<Connection | undefined>, error?: Error) {
+      close(socket: ConnectionSocket, error?: Error) {
         if (socket.data !== undefined) return socketEvents.close(socket, error);
         if (socket === handshaking) ready.reject(handshakeClosedError(error, addressText));
       },

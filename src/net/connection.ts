@@ -212,24 +212,27 @@ export class Connection {
 
 function doNothing(): void {}
 
+/** A socket, and its connection once there is one. */
+export type ConnectionSocket = Socket<Connection | undefined>;
+
 /**
  * Passes the events of a Bun socket to its Connection. A socket that opened after its deadline has
  * none.
  */
 export const socketEvents = {
-  data(socket: Socket<Connection | undefined>, chunk: Uint8Array) {
+  data(socket: ConnectionSocket, chunk: Uint8Array) {
     socket.data?.onData(chunk);
   },
-  drain(socket: Socket<Connection | undefined>) {
+  drain(socket: ConnectionSocket) {
     socket.data?.onWritable();
   },
-  end(socket: Socket<Connection | undefined>) {
+  end(socket: ConnectionSocket) {
     socket.data?.onEnd();
   },
-  close(socket: Socket<Connection | undefined>, error?: Error) {
+  close(socket: ConnectionSocket, error?: Error) {
     socket.data?.onClose(error);
   },
-  error(socket: Socket<Connection | undefined>, error: Error) {
+  error(socket: ConnectionSocket, error: Error) {
     socket.data?.onClose(error);
     socket.terminate();
   },

@@ -6,7 +6,12 @@ import { asFramesError, FramesError, systemCode, systemSentence } from "../error
 import type { Certificate } from "../auth/certificate.ts";
 import { maxLeaving, openFileShares } from "../common/open-files.ts";
 import { type Address, formatAddress } from "./address.ts";
-import { Connection, type ConnectionHandler, socketEvents } from "./connection.ts";
+import {
+  Connection,
+  type ConnectionHandler,
+  type ConnectionSocket,
+  socketEvents,
+} from "./connection.ts";
 import { PendingConnections } from "./pending-connections.ts";
 import { exportChannelBinding, serverTls } from "./tls.ts";
 
@@ -69,12 +74,12 @@ export function listen(
   const maxOpen = Math.max(1, Math.floor(shares.connections * share));
   let openCount = 0;
   /** Connections that are told that the server is full, oldest first. They take no place of others. */
-  const leaving = new Set<Socket<Connection | undefined>>();
+  const leaving = new Set<ConnectionSocket>();
   const isOverLimit = () => openCount - leaving.size > maxOpen;
-  const pending = new PendingConnections<Socket<Connection | undefined>>(maxOpen);
+  const pending = new PendingConnections<ConnectionSocket>(maxOpen);
   /** Deadlines of unfinished TLS handshakes. */
-  const handshakeTimers = new Map<Socket<Connection | undefined>, NodeJS.Timeout>();
-  const start = (socket: Socket<Connection | undefined>, exporter?: Uint8Array) => {
+  const handshakeTimers = new Map<ConnectionSocket, NodeJS.Timeout>();
+  const start = (socket: ConnectionSocket, exporter?: Uint8Array) => {
     const isFull = leaving.has(socket) || isOverLimit();
     const handler = accept(peerAddress(socket), isFull, exporter);
     const markIdentified = () => pending.remove(socket);
@@ -82,22 +87,16 @@ export function listen(
     socket.data.onOpen();
     if (isFull) leave(socket);
   };
-  const startHandshakeTimer = (
-    socket: Socket<Connection | undefined>,
-    timeoutMs: number,
-    error: () => FramesError,
-  ) => {
+  const startHandshakeTimer = (socket: ConnectionSocket, ms: number, error: () => FramesError) => {
     clearHandshakeTimer(socket);
-    handshakeTimers.set(
-      socket,
-      setTimeout(() => reject(socket, error()), timeoutMs),
-    );
+    const timer = setTimeout(() => reject(socket, error()), ms);
+    handshakeTimers.set(socket, timer);
   };
   /**
    * Gives the place of a connection to another. Only the oldest of too many such connections is cut
    * off, because one that is cut off in its TLS handshake cannot be told that it may try again.
    */
-  const leave = (socket: Socket<Connection | undefined>) => {
+  const leave = (socket: ConnectionSocket) => {
     pending.remove(socket);
     leaving.add(socket);
     if (handshakeTimers.has(socket)) startHandshakeTimer(socket, maxLeavingMs, evictionError);
@@ -112,14 +111,14 @@ export function listen(
     // The system goes on to deliver what the peer was told. A reset would make the peer lose it.
     else oldest.close();
   };
-  const clearHandshakeTimer = (socket: Socket<Connection | undefined>) => {
+  const clearHandshakeTimer = (socket: ConnectionSocket) => {
     clearTimeout(handshakeTimers.get(socket));
     handshakeTimers.delete(socket);
   };
   /**
    * Ends a failed TLS handshake without a message, because a peer without TLS could not read it.
    */
-  const reject = (socket: Socket<Connection | undefined>, error: FramesError) => {
+  const reject = (socket: ConnectionSocket, error: FramesError) => {
     clearHandshakeTimer(socket);
     tls?.onHandshakeFailed(peerAddress(socket), error);
     socket.terminate();
@@ -234,7 +233,7 @@ const listenHints: Readonly<Record<string, string>> = {
 const httpRequestReason = "HTTP_REQUEST";
 
 /** Writes to the connection below the TLS of a socket, so that a peer without TLS can read it. */
-function writeWithoutTls(socket: Socket<Connection | undefined>, bytes: Uint8Array): void {
+function writeWithoutTls(socket: ConnectionSocket, bytes: Uint8Array): void {
   try {
     // Bun's types omit `fd`. A new connection takes a short text at once.
     writeSync((socket as unknown as { fd: number }).fd, bytes);
@@ -243,12 +242,12 @@ function writeWithoutTls(socket: Socket<Connection | undefined>, bytes: Uint8Arr
   }
 }
 
-function peerAddress(socket: Socket<Connection | undefined>): string {
+function peerAddress(socket: ConnectionSocket): string {
   const port = (socket.remotePort as number | undefined) ?? 0;
   return formatAddress({ host: remoteHost(socket), port });
 }
 
-function remoteHost(socket: Socket<Connection | undefined>): string {
+function remoteHost(socket: ConnectionSocket): string {
   // A peer that has already disconnected has no address.
   const host = (socket.remoteAddress as string | undefined) ?? "unknown";
   return host.replace(/^::ffff:/, "");
