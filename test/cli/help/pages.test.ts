@@ -113,6 +113,16 @@ describe("links lead somewhere:", () => {
   }
 });
 
+test("the files that a frame passes exist", () => {
+  const sources = readdirSync(join(root, "src"), { recursive: true }).map((path) => `/${path}`);
+  const page = texts.find(({ name }) => name === "contributing.md")!;
+  const [drawing] = pageBlocks(page.text);
+  const text = drawing!.content.join(" ");
+  const named = text.match(/(?<=[→⇄] +)[\w/-]+|[\w/-]+(?= +[→⇄])/g) ?? [];
+  expect(named.length).toBeGreaterThan(20);
+  expect(named.filter((name) => !sources.some((path) => path.endsWith(`/${name}.ts`)))).toEqual([]);
+});
+
 /** Whether a link leads to a file and heading. Other sites, and pages of the project's own site, are not asked. */
 function isAlive(from: string, target: string): boolean {
   if (/^(?:https?|mailto):/.test(target)) return true;
