@@ -166,21 +166,21 @@ export class SourceSpool {
 
   /** Recorded in another way if SQLite cannot record it. */
   set lastNumber(sequence: number) {
-    try {
+    const failure = this.#try(() => {
       this.#use("written", ({ setLast }) => setLast.run(this.#source, sequence));
       this.#notes.forgetLastNumber();
-    } catch (error) {
-      if (!(error instanceof FramesError)) throw error;
-      this.#notes.noteLastNumber(sequence);
-    }
+    });
+    if (failure !== undefined) this.#notes.noteLastNumber(sequence);
   }
 
-  /** Runs `act`. Its failure was reported and is made up for later. */
-  #try(act: () => void): void {
+  /** Runs `act`, and returns its failure, which was reported and is made up for later. */
+  #try(act: () => void): FramesError | undefined {
     try {
       act();
+      return undefined;
     } catch (error) {
-      if (!(error instanceof FramesError)) throw error;
+      if (error instanceof FramesError) return error;
+      throw error;
     }
   }
 
@@ -214,7 +214,7 @@ export class SourceSpool {
   /** Records the losses that SQLite could not record before. Returns whether it could now. */
   #recordLosses(): boolean {
     if (this.#unrecorded.size === 0) return true;
-    try {
+    const failure = this.#try(() => {
       this.#use("written", ({ putLoss }) => {
         for (const { first, last, what, error } of this.#unrecorded.values()) {
           putLoss.run(this.#source, first, last, what, error.code);
@@ -223,11 +223,8 @@ export class SourceSpool {
       });
       this.#notes.forgetLost();
       this.#isLossUnnoted = false;
-      return true;
-    } catch (error) {
-      if (!(error instanceof FramesError)) throw error;
-      return false;
-    }
+    });
+    return failure === undefined;
   }
 
   /**
@@ -326,30 +323,27 @@ export class SourceSpool {
   after(sequence: number): Frame | undefined {
     this.#readError = undefined;
     if (this.#frameCount === 0) return undefined;
-    try {
-      return this.#use("read", ({ after }) => {
+    let frame: SpooledFrame | undefined;
+    this.#readError = this.#try(() => {
+      frame = this.#use("read", ({ after }) => {
         let row = after.get(this.#source, sequence);
         while (row !== null && this.#settled.has(Number(row.seq))) {
           row = after.get(this.#source, Number(row.seq));
         }
         return row === null ? undefined : new SpooledFrame(row, this.#framePath(Number(row.seq)));
       });
-    } catch (error) {
-      if (!(error instanceof FramesError)) throw error;
-      this.#readError = error;
-      return undefined;
-    }
+    });
+    return frame;
   }
 
   /** Returns the number of the next key frame after a frame; `undefined` if there is none. */
   keyAfter(sequence: number): number | undefined {
-    try {
+    let key: number | undefined;
+    this.#try(() => {
       const found = this.#use("read", ({ keyAfter }) => keyAfter.get(this.#source, sequence));
-      return found === null ? undefined : Number(found.seq);
-    } catch (error) {
-      if (error instanceof FramesError) return undefined;
-      throw error;
-    }
+      if (found !== null) key = Number(found.seq);
+    });
+    return key;
   }
 
   /**
@@ -389,7 +383,7 @@ export class SourceSpool {
    */
   deleteSettled(): boolean {
     if (!this.#recordLosses()) return false;
-    try {
+    const failure = this.#try(() => {
       for (const sequence of this.#settled) {
         // Delete the row first: after a crash a file without a row only wastes space.
         this.#use("written", (statements) => {
@@ -401,11 +395,8 @@ export class SourceSpool {
         for (const file of [path, path + settledSuffix]) removeFile(file);
         this.#settled.delete(sequence);
       }
-      return true;
-    } catch (error) {
-      if (!(error instanceof FramesError)) throw error;
-      return false;
-    }
+    });
+    return failure === undefined;
   }
 
   /**
