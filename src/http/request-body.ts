@@ -1,6 +1,6 @@
 /** Reads JSON request bodies. HTTP clients send nothing larger than a key or a source name. */
 import { parseObject } from "../common/json-object.ts";
-import { FramesError } from "../errors.ts";
+import { FramesError, usageError } from "../errors.ts";
 import { errorResponse } from "./responses.ts";
 
 /** Size limit of a request body. It contains a key, or the name of a source. */
@@ -11,28 +11,24 @@ export const maxBodyBytes = 4096;
  * The server's `idleTimeout` limits the time.
  * Requiring `application/json` blocks pages of other sites: browsers preflight it, and the server
  * denies that.
+ *
+ * @throws {FramesError} `usage` if the body is no JSON object, `network` if it did not come
  */
 export async function readJsonBody(request: Request): Promise<Record<string, unknown> | Response> {
   const type = request.headers.get("content-type") ?? "";
   if (!/^application\/json\s*(?:;|$)/i.test(type)) {
-    return errorResponse(
-      415,
-      "usage",
-      "Cannot read the request: expected Content-Type: application/json",
-    );
+    const message = "Cannot read the request: expected Content-Type: application/json";
+    return errorResponse(415, "usage", message);
   }
   const length = Number(request.headers.get("content-length") ?? "0");
   const text = length > maxBodyBytes ? undefined : await readText(request);
   if (text === undefined || Buffer.byteLength(text) > maxBodyBytes) {
-    return errorResponse(
-      413,
-      "too-large",
-      `Cannot read more than ${maxBodyBytes} bytes of a request`,
-    );
+    const message = `Cannot read more than ${maxBodyBytes} bytes of a request`;
+    return errorResponse(413, "too-large", message);
   }
   const body = parseObject(text);
   if (body !== undefined) return body;
-  return errorResponse(400, "usage", "Cannot read the request: expected a JSON object as its body");
+  throw usageError("Cannot read the request: expected a JSON object as its body");
 }
 
 /** @throws {FramesError} `network` if the client disconnected or was too slow */

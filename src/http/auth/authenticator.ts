@@ -3,7 +3,7 @@
  * First checks Host and Origin against the server's own names.
  * If the server has keys, it then requires a Bearer key, a login cookie or a token.
  */
-import { FramesError } from "../../errors.ts";
+import { FramesError, usageError } from "../../errors.ts";
 import { RejectedPeers } from "../../common/rejected-peers.ts";
 import {
   type AuthRequest,
@@ -79,7 +79,7 @@ export class Authenticator {
     const hostRejection = checkHost(request.headers.get("host"), names);
     if (hostRejection !== undefined) return rejectionResponse(hostRejection);
     const url = URL.parse(request.url);
-    if (url === null) return errorResponse(400, "usage", "Cannot read the address of the request");
+    if (url === null) throw usageError("Cannot read the address of the request");
     const { pathname } = url;
     const hasFoxgloveToken = pathname === foxglovePath && url.searchParams.has("token");
     const originRejection = checkOrigin(request, pathname, isTls);
@@ -141,9 +141,9 @@ export class Authenticator {
         tokens.length + (authorization === null ? 0 : 1) > 1 ||
         (authorization !== null && bearer === undefined)
       ) {
-        const message =
-          "Cannot read the credentials: send one Authorization: Bearer KEY, or one token";
-        return errorResponse(400, "usage", message);
+        throw usageError(
+          "Cannot read the credentials: send one Authorization: Bearer KEY, or one token",
+        );
       }
       const text = bearer ?? tokens[0]!;
       if (bearer === undefined || text.startsWith(tokenPrefix))

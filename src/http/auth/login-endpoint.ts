@@ -1,6 +1,7 @@
 /** `/login` and `/logout`: exchanges a key for an HttpOnly cookie. */
 import type { AuthRequest, HttpKey } from "./access.ts";
-import { jsonResponse, errorResponse } from "../responses.ts";
+import { usageError } from "../../errors.ts";
+import { jsonResponse } from "../responses.ts";
 import { readJsonBody } from "../request-body.ts";
 import { isReachedByTls, parseHost } from "./origin-check.ts";
 import type { Grant, SecretStore } from "./secrets.ts";
@@ -49,6 +50,7 @@ export class LoginEndpoint {
    *
    * @param findKey returns the key with this text, or a response that rejects it; undefined on a
    * server without keys
+   * @throws {FramesError} `usage` if the body has no key
    */
   async logIn(
     req: AuthRequest,
@@ -59,7 +61,7 @@ export class LoginEndpoint {
     if (findKey === undefined) return loginResponse(false, undefined);
     const text = body["key"];
     if (typeof text !== "string") {
-      return errorResponse(400, "usage", 'Cannot log in: the body is {"key": "frames_key_…"}');
+      throw usageError('Cannot log in: the body is {"key": "frames_key_…"}');
     }
     const key = findKey(text.trim());
     if (key instanceof Response) return key;

@@ -3,7 +3,8 @@ import { toNanoseconds } from "../../common/clock.ts";
 import { randomBytes } from "node:crypto";
 import { type AuthRequest, type HttpKey, openKey } from "./access.ts";
 import { sourceUrlPath } from "../media-type.ts";
-import { jsonResponse, errorResponse } from "../responses.ts";
+import { usageError } from "../../errors.ts";
+import { jsonResponse, errorResponse, notFound } from "../responses.ts";
 import { readJsonBody } from "../request-body.ts";
 import type { SecretStore } from "./secrets.ts";
 import { isReachedByTls } from "./origin-check.ts";
@@ -57,11 +58,8 @@ export class TokenEndpoint {
     }
     // Does not check that the stream exists, so the response cannot reveal it.
     if (stream !== undefined && !key.allows(stream)) {
-      return errorResponse(
-        403,
-        "wrong-stream",
-        "The key does not allow this stream: log in with another",
-      );
+      const message = "The key does not allow this stream: log in with another";
+      return errorResponse(403, "wrong-stream", message);
     }
     const createdAt = req.now;
     if (this.#tokens.ofKey(key, createdAt).length >= maxTokensPerKey) {
@@ -90,7 +88,9 @@ export class TokenEndpoint {
 
   #revoke(id: string, key: HttpKey, now: number): Response {
     const token = this.#tokens.ofKey(key, now).find((one) => one.id === id);
-    if (token === undefined) return tokenNotFound();
+    if (token === undefined) {
+      throw notFound("This key has no such token: GET /api/tokens lists its tokens");
+    }
     this.#tokens.remove(token);
     return new Response(null, { status: 204 });
   }
@@ -109,6 +109,7 @@ export class TokenEndpoint {
   }
 }
 
+/** @throws {FramesError} `usage` if the body is wrong */
 async function readTokenParams(request: Request): Promise<TokenParams | Response> {
   const body = await readJsonBody(request);
   if (body instanceof Response) return body;
@@ -117,18 +118,10 @@ async function readTokenParams(request: Request): Promise<TokenParams | Response
     (stream === undefined || isName(stream, 255)) &&
     (source === undefined || (stream !== undefined && isName(source, 1024)));
   if (!isScope) {
-    return errorResponse(
-      400,
-      "usage",
-      'Cannot make a token: the body is {"stream", "source", "hours"}',
-    );
+    throw usageError('Cannot make a token: the body is {"stream", "source", "hours"}');
   }
   if (typeof hours !== "number" || !(hours > 0 && hours <= maxHours)) {
-    return errorResponse(
-      400,
-      "usage",
-      `Cannot make a token: expected hours above 0 and up to ${maxHours}`,
-    );
+    throw usageError(`Cannot make a token: expected hours above 0 and up to ${maxHours}`);
   }
   return { stream, source, hours };
 }
@@ -150,12 +143,4 @@ function tokenId({ url }: AuthRequest): string | undefined {
 
 function methodNotAllowed(Allow: string): Response {
   return errorResponse(405, "usage", `This address accepts ${Allow}`, { Allow });
-}
-
-function tokenNotFound(): Response {
-  return errorResponse(
-    404,
-    "missing",
-    "This key has no such token: GET /api/tokens lists its tokens",
-  );
 }

@@ -14,6 +14,7 @@ import { KeyRing, generateKey } from "../../../src/keys/key-file.ts";
 import { KeyRingAdapter } from "../../../src/server/http-keys.ts";
 import { fullAccess, unauthenticated } from "../../../src/http/auth/access.ts";
 import type { Principal } from "../../../src/http/principal.ts";
+import { toErrorResponse } from "../../../src/http/responses.ts";
 import { type AuthenticatorOptions, Authenticator } from "../../../src/http/auth/authenticator.ts";
 import type { ServerNames } from "../../../src/http/auth/origin-check.ts";
 import { temporaryFolder } from "../../helper/program.ts";
@@ -73,12 +74,17 @@ function requestOf(path: string, asking: Asking = {}): Request {
   });
 }
 
+/** Asks, and turns a thrown error into a response as the server does. */
 async function ask(
   access: Authenticator,
   path: string,
   asking: Asking = {},
 ): Promise<Principal | Response> {
-  return access.authenticate(requestOf(path, asking), asking.peer ?? peerHere);
+  try {
+    return await access.authenticate(requestOf(path, asking), asking.peer ?? peerHere);
+  } catch (error) {
+    return toErrorResponse(error);
+  }
 }
 
 /** Returns the status and error code of the response, or that the request was let in. */
