@@ -25,7 +25,6 @@ export interface FrameTarget {
 
 /** A source that a client watches. */
 export interface SourceSubscription {
-  readonly stats: SourceStats;
   /** Sends the next frame, unless there is none or the client is not ready. */
   send(): Promise<void>;
   close(): void;
@@ -33,7 +32,7 @@ export interface SourceSubscription {
 
 /** Sends the newest frame, whichever it is. */
 export class FrameSubscription implements SourceSubscription {
-  readonly stats: SourceStats;
+  readonly #stats: SourceStats;
   readonly #newestFrames: NewestFrameCache;
   readonly #target: FrameTarget;
   readonly #unsubscribe: () => void;
@@ -50,7 +49,7 @@ export class FrameSubscription implements SourceSubscription {
     }: { readonly liveSources: LiveSources; readonly newestFrames: NewestFrameCache },
     target: FrameTarget,
   ) {
-    this.stats = stats;
+    this.#stats = stats;
     this.#newestFrames = newestFrames;
     this.#target = target;
     this.#unsubscribe = liveSources.subscribe(stats, () => void this.send());
@@ -58,7 +57,7 @@ export class FrameSubscription implements SourceSubscription {
 
   /** Sends the newest frame, unless it was sent already or the client is not ready. */
   async send(): Promise<void> {
-    const { stats } = this;
+    const stats = this.#stats;
     if (this.#isReading || this.#isClosed || stats.frames === this.#serial) return;
     if (!this.#hasRoomFor(0) || !this.#target.isReady()) return;
     this.#isReading = true;
@@ -92,7 +91,6 @@ export class FrameSubscription implements SourceSubscription {
 
 /** Sends the pictures of a video one after the other, from a key frame on. */
 export class VideoSubscription implements SourceSubscription {
-  readonly stats: SourceStats;
   readonly #follower: VideoFollower;
   readonly #target: FrameTarget;
   readonly #unsubscribe: () => void;
@@ -102,7 +100,6 @@ export class VideoSubscription implements SourceSubscription {
   #isClosed = false;
 
   constructor(stats: SourceStats, codec: VideoCodec, store: VideoStore, target: FrameTarget) {
-    this.stats = stats;
     this.#follower = new VideoFollower(store, stats, codec);
     this.#target = target;
     this.#unsubscribe = store.liveSources.subscribe(stats, () => void this.send());
