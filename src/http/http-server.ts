@@ -5,7 +5,7 @@
 import { FramesError, systemCode, systemSentence } from "../errors.ts";
 import type { Authenticator } from "./auth/authenticator.ts";
 import type { Principal } from "./principal.ts";
-import { toErrorResponse, errorResponse, withSecurityHeaders } from "./responses.ts";
+import { HttpError, toErrorResponse, withSecurityHeaders } from "./responses.ts";
 import { maxBodyBytes } from "./request-body.ts";
 import type { SocketHandler } from "./routes/request.ts";
 import type { HttpContext } from "./context.ts";
@@ -190,9 +190,8 @@ export class HttpServer implements AcceptGate {
     server: Bun.Server<SocketData>,
   ): Promise<Response | undefined> {
     if (request.method !== "GET" && request.method !== "HEAD") {
-      return errorResponse(405, "usage", `Cannot answer ${request.method} here`, {
-        Allow: "GET, HEAD",
-      });
+      const message = `Cannot answer ${request.method} here`;
+      throw new HttpError(405, "usage", message, { Allow: "GET, HEAD" });
     }
     const url = new URL(request.url);
     const context = this.#context;

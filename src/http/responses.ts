@@ -64,17 +64,25 @@ export function toJson(value: unknown): string {
   return safeJson(value, (name, text) => (name === "message" ? redact(text) : text));
 }
 
-/** Creates the JSON response of an error. */
-export function errorResponse(
-  status: number,
-  error: ErrorName,
-  message: string,
-  headers: Record<string, string> = {},
-): Response {
-  return jsonResponse({ error, message }, status, headers);
+/** An error whose response has a status of its own. */
+export class HttpError extends FramesError {
+  readonly status: number;
+  /** Headers of the response. */
+  readonly headers: Record<string, string>;
+
+  constructor(
+    status: number,
+    code: ErrorName,
+    message: string,
+    headers: Record<string, string> = {},
+  ) {
+    super(code, message);
+    this.status = status;
+    this.headers = headers;
+  }
 }
 
-/** HTTP status of the errors that a route may throw. All others are 500. */
+/** HTTP status of the other errors that a route may throw. Those that are not listed are 500. */
 const statusCodes: Partial<Record<ErrorName, number>> = {
   usage: 400,
   missing: 404,
@@ -90,12 +98,16 @@ const statusCodes: Partial<Record<ErrorName, number>> = {
 /**
  * Turns a thrown error into a response. Errors other than `FramesError` become 500 without details.
  */
-export function toErrorResponse(error: unknown): Response {
-  if (!(error instanceof FramesError))
-    return errorResponse(500, "internal", "The server failed; its log has the reason");
-  const status = statusCodes[error.code] ?? 500;
-  const headers: Record<string, string> = status === 503 ? { "Retry-After": "1" } : {};
-  return errorResponse(status, error.code, error.message, headers);
+export function toErrorResponse(failure: unknown): Response {
+  const { code: error, message } =
+    failure instanceof FramesError
+      ? failure
+      : new FramesError("internal", "The server failed; its log has the reason");
+  if (failure instanceof HttpError) {
+    return jsonResponse({ error, message }, failure.status, failure.headers);
+  }
+  const status = statusCodes[error] ?? 500;
+  return jsonResponse({ error, message }, status, status === 503 ? { "Retry-After": "1" } : {});
 }
 
 /**

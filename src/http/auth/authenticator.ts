@@ -3,7 +3,7 @@
  * First checks Host and Origin against the server's own names.
  * If the server has keys, it then requires a Bearer key, a login cookie or a token.
  */
-import { FramesError, usageError } from "../../errors.ts";
+import { type ErrorName, FramesError, usageError } from "../../errors.ts";
 import { RejectedPeers } from "../../common/rejected-peers.ts";
 import {
   type AuthRequest,
@@ -16,9 +16,9 @@ import {
   type HttpKeys,
 } from "./access.ts";
 import type { Principal } from "../principal.ts";
-import { toErrorResponse, errorResponse } from "../responses.ts";
+import { HttpError } from "../responses.ts";
 import { type Login, LoginEndpoint } from "./login-endpoint.ts";
-import { checkHost, type OriginRejection, checkOrigin, type ServerNames } from "./origin-check.ts";
+import { checkHost, checkOrigin, type ServerNames } from "./origin-check.ts";
 import { SecretStore } from "./secrets.ts";
 import { TokenEndpoint } from "./token-endpoint.ts";
 import { type AccessToken, foxglovePath, isAllowedByToken, tokenPrefix } from "./access-tokens.ts";
@@ -65,38 +65,34 @@ export class Authenticator {
   }
 
   /**
-   * Returns the principal, or a response that rejects the request or handles login, logout or
-   * tokens.
+   * Returns the principal, or a response that handles login, logout or tokens.
    *
    * @param peer IP address of the client, without the port
+   * @throws {FramesError} if the request is rejected
    */
   authenticate(request: Request, peer: string): Principal | Response | Promise<Response> {
     const { names, isTls, keys, clock } = this.#options;
     if (!allowedMethods.includes(request.method)) {
       const message = `Cannot answer this method: use one of ${allowedMethods.join(", ")}`;
-      return errorResponse(405, "usage", message, { Allow: allowedMethods.join(", ") });
+      throw new HttpError(405, "usage", message, { Allow: allowedMethods.join(", ") });
     }
-    const hostRejection = checkHost(request.headers.get("host"), names);
-    if (hostRejection !== undefined) return rejectionResponse(hostRejection);
+    checkHost(request.headers.get("host"), names);
     const url = URL.parse(request.url);
     if (url === null) throw usageError("Cannot read the address of the request");
     const { pathname } = url;
     const hasFoxgloveToken = pathname === foxglovePath && url.searchParams.has("token");
-    const originRejection = checkOrigin(request, pathname, isTls);
     // Foxglove's own page is of another site. Its token proves that a user gave it the address.
-    if (originRejection !== undefined && !hasFoxgloveToken) {
-      return rejectionResponse(originRejection);
-    }
+    if (!hasFoxgloveToken) checkOrigin(request, pathname, isTls);
     const req: AuthRequest = { request, url, peer, now: clock() };
     if (pathname === authPaths.login || pathname === authPaths.logout)
       return this.#handleLogin(req);
     const isOpen = keys === undefined && !hasFoxgloveToken;
     const principal = isOpen ? fullAccess : this.#authenticateKeys(req);
     const isForTokens = `${pathname}/`.startsWith(`${authPaths.tokens}/`);
-    if (!isForTokens || principal instanceof Response) return principal;
+    if (!isForTokens) return principal;
     if (principal === fullAccess) return this.#tokenEndpoint.handle(req, openKey);
     if (isKeyPrincipal(principal)) return this.#tokenEndpoint.handle(req, principal.key);
-    return errorResponse(403, "not-let-in", "Cannot manage tokens with a token: log in with a key");
+    throw new FramesError("not-let-in", "Cannot manage tokens with a token: log in with a key");
   }
 
   /** Ends expired logins and tokens, and those whose key was removed. Call it once a second. */
@@ -124,13 +120,13 @@ export class Authenticator {
     }
     if (!isLogin || method === "DELETE") {
       const Allow = isLogin ? "GET, HEAD, POST" : "POST";
-      return errorResponse(405, "usage", `${pathname} accepts ${Allow}`, { Allow });
+      throw new HttpError(405, "usage", `${pathname} accepts ${Allow}`, { Allow });
     }
     return this.#loginEndpoint.status(req, keys !== undefined);
   }
 
   /** Authenticates a request on a server that has keys. */
-  #authenticateKeys(req: AuthRequest): Principal | Response {
+  #authenticateKeys(req: AuthRequest): Principal {
     const { request, url } = req;
     const authorization = request.headers.get("authorization");
     const tokens = url.searchParams.getAll("token");
@@ -148,8 +144,7 @@ export class Authenticator {
       const text = bearer ?? tokens[0]!;
       if (bearer === undefined || text.startsWith(tokenPrefix))
         return this.#authenticateToken(text, req);
-      const key = this.#findKey(text, req);
-      return key instanceof Response ? key : this.#bearerPrincipal(key);
+      return this.#bearerPrincipal(this.#findKey(text, req));
     }
     const login = this.#loginEndpoint.find(req);
     if (login !== undefined) {
@@ -157,18 +152,15 @@ export class Authenticator {
       if (!isReadMethod(request) && hasNoOrigin(request)) {
         const message =
           "Cannot use a browser's cookie from a program: send Authorization: Bearer KEY";
-        return errorResponse(403, "not-let-in", message);
+        throw new FramesError("not-let-in", message);
       }
       return keyPrincipal(login.key, login.controller.signal);
     }
     const isPublic = pageFilePattern.test(url.pathname) || healthPaths.includes(url.pathname);
     if (isPublic && isReadMethod(request)) return unauthenticated;
-    return unauthorizedResponse(
-      401,
-      new FramesError(
-        "no-key",
-        "A key is required: log in on the page, or send Authorization: Bearer KEY",
-      ),
+    throw unauthorized(
+      "no-key",
+      "A key is required: log in on the page, or send Authorization: Bearer KEY",
     );
   }
 
@@ -182,42 +174,41 @@ export class Authenticator {
     return principal;
   }
 
-  #authenticateToken(text: string, req: AuthRequest): Principal | Response {
+  #authenticateToken(text: string, req: AuthRequest): Principal {
     const { request, url, peer, now } = req;
     const token = this.#tokens.find(text, now);
     if (token === undefined) {
       const error = new FramesError("not-let-in", "The token is unknown or expired: make another");
-      return this.#rejectKey(peer, now, error);
+      throw this.#rejectKey(peer, now, error);
     }
     if (isReadMethod(request) && isAllowedByToken(url.pathname, token))
       return tokenPrincipal(token);
     const scope = token.source === undefined ? "Foxglove" : "the latest frame of one source";
-    return errorResponse(403, "not-let-in", `The token allows only ${scope}`);
+    throw new FramesError("not-let-in", `The token allows only ${scope}`);
   }
 
-  /** Returns the key with this text, or a response that rejects it. */
-  #findKey(text: string, { peer, now }: AuthRequest): HttpKey | Response {
+  /** Returns the key with this text. */
+  #findKey(text: string, { peer, now }: AuthRequest): HttpKey {
     try {
       return (this.#options.keys ?? noKeys).find(text);
     } catch (error) {
-      if (!(error instanceof FramesError)) throw error;
-      return this.#rejectKey(peer, now, error);
+      throw error instanceof FramesError ? this.#rejectKey(peer, now, error) : error;
     }
   }
 
   /**
-   * Counts and answers a wrong key or token. After too many failures the address gets 429.
+   * Counts a wrong key or token, and returns the error to answer. After too many failures the address gets 429.
    * A valid key is still accepted from that address.
    * Guessing needs no delay, because a key has 256 random bits.
    */
-  #rejectKey(peer: string, now: number, error: FramesError): Response {
+  #rejectKey(peer: string, now: number, error: FramesError): FramesError {
     this.#rejectedPeers.add(peer, now);
     this.#options.onAuthFailure(peer, error);
-    if (error.code === "usage") return toErrorResponse(error);
-    if (error.code === "wrong-role") return unauthorizedResponse(403, error);
-    if (!this.#rejectedPeers.isOverLimit(peer)) return unauthorizedResponse(401, error);
+    if (error.code === "usage") return error;
+    if (error.code === "wrong-role") return new HttpError(403, error.code, error.message);
+    if (!this.#rejectedPeers.isOverLimit(peer)) return unauthorized(error.code, error.message);
     const message = "This address sent too many wrong keys: wait a minute";
-    return errorResponse(429, "not-let-in", message, { "Retry-After": "60" });
+    return new HttpError(429, "not-let-in", message, { "Retry-After": "60" });
   }
 }
 
@@ -256,11 +247,6 @@ function tokenPrincipal({ key, stream, source, controller }: AccessToken): Princ
   };
 }
 
-function rejectionResponse({ status, message }: OriginRejection): Response {
-  return errorResponse(status, status === 400 ? "usage" : "not-let-in", message);
-}
-
-function unauthorizedResponse(status: 401 | 403, { code, message }: FramesError): Response {
-  const headers = status === 401 ? { "WWW-Authenticate": 'Bearer realm="frames"' } : {};
-  return errorResponse(status, code, message, headers as Record<string, string>);
+function unauthorized(code: ErrorName, message: string): HttpError {
+  return new HttpError(401, code, message, { "WWW-Authenticate": 'Bearer realm="frames"' });
 }

@@ -48,23 +48,20 @@ export class LoginEndpoint {
   /**
    * Handles `POST /login`: checks the key, creates a login and sets the cookie.
    *
-   * @param findKey returns the key with this text, or a response that rejects it; undefined on a
-   * server without keys
+   * @param findKey returns the key with this text, or throws; undefined on a server without keys
    * @throws {FramesError} `usage` if the body has no key
    */
   async logIn(
     req: AuthRequest,
-    findKey: ((text: string) => HttpKey | Response) | undefined,
+    findKey: ((text: string) => HttpKey) | undefined,
   ): Promise<Response> {
     const body = await readJsonBody(req.request);
-    if (body instanceof Response) return body;
     if (findKey === undefined) return loginResponse(false, undefined);
     const text = body["key"];
     if (typeof text !== "string") {
       throw usageError('Cannot log in: the body is {"key": "frames_key_…"}');
     }
     const key = findKey(text.trim());
-    if (key instanceof Response) return key;
     this.#endLogin(req);
     const { now } = req;
     const others = this.#logins.ofKey(key, now);

@@ -2,6 +2,8 @@
  * Checks the Host and Origin headers of a request.
  * A page of another site may embed a frame, or point its own name at this server (DNS rebinding).
  */
+import { FramesError, usageError } from "../../errors.ts";
+import { HttpError } from "../responses.ts";
 
 /** Host names under which clients may address the server. */
 export interface ServerNames {
@@ -14,12 +16,6 @@ export interface ServerNames {
   readonly names: readonly string[];
 }
 
-/** Status and message for a rejected request. */
-export interface OriginRejection {
-  readonly status: 400 | 403 | 421;
-  readonly message: string;
-}
-
 /** A single host in a Host header: a name, an IPv4 address, or an IPv6 address in brackets. */
 const hostPattern = /^(\[[\da-f:.]{2,45}\]|[a-z\d](?:[a-z\d._-]{0,252}))(?::(\d{1,5}))?$/i;
 
@@ -29,21 +25,19 @@ export function parseHost(header: string | null): { host: string; port: string }
   return host === undefined ? undefined : { host: host.toLowerCase(), port };
 }
 
-/** Returns why the Host header is not accepted, or undefined if it names this server. */
-export function checkHost(header: string | null, names: ServerNames): OriginRejection | undefined {
+/** @throws {FramesError} `usage` or `not-let-in` if the Host header does not name this server */
+export function checkHost(header: string | null, names: ServerNames): void {
   if (header === null || header === "") {
-    return { status: 400, message: "The request has no Host header: send one" };
+    throw usageError("The request has no Host header: send one");
   }
   const parsed = parseHost(header);
   if (parsed === undefined) {
-    return { status: 400, message: "The Host header is not a single host: send one HOST:PORT" };
+    throw usageError("The Host header is not a single host: send one HOST:PORT");
   }
-  if (isOwnName(parsed.host, names)) return undefined;
+  if (isOwnName(parsed.host, names)) return;
   const hint = names.isLoopback ? "localhost or 127.0.0.1" : "its IP address or its own name";
-  return {
-    status: 421,
-    message: `The server does not have this name: use ${hint}, or serve with a certificate for it (--tls-cert)`,
-  };
+  const message = `The server does not have this name: use ${hint}, or serve with a certificate for it (--tls-cert)`;
+  throw new HttpError(421, "not-let-in", message);
 }
 
 /**
@@ -60,34 +54,32 @@ function isOwnName(host: string, { isLoopback, names }: ServerNames): boolean {
 }
 
 /**
- * Returns why the origin is not accepted, or undefined if it is.
- * Accepted are the server's own page, a typed address, a link to the page, and clients without
+ * Checks the origin of a request. Accepted are the server's own page, a typed address, a link to the page, and clients without
  * Origin.
  * Call `checkHost` first.
  *
  * @param isTls whether the server terminates TLS itself
+ * @throws {FramesError} `not-let-in` if the request came from a page of another site
  */
 export function checkOrigin(
   { headers, method }: Pick<Request, "headers" | "method">,
   path: string,
   isTls: boolean,
-): OriginRejection | undefined {
+): void {
   const site = headers.get("sec-fetch-site");
   const origin = headers.get("origin");
-  const rejection: OriginRejection = {
-    status: 403,
-    message: "The request came from a page of another site: open this server's own page instead",
-  };
+  const message =
+    "The request came from a page of another site: open this server's own page instead";
   // The page's own forms send the origin `null`, because of `Referrer-Policy: no-referrer`.
   const isOwn = origin === "null" ? site === "same-origin" : isOwnOrigin(origin, headers, isTls);
-  if (!isOwn) return rejection;
-  if (site === null || site === "same-origin" || site === "none") return undefined;
+  if (!isOwn) throw new FramesError("not-let-in", message);
+  if (site === null || site === "same-origin" || site === "none") return;
   const isLink =
     (method === "GET" || method === "HEAD") &&
     path === "/" &&
     headers.get("sec-fetch-mode") === "navigate" &&
     headers.get("sec-fetch-dest") === "document";
-  return isLink ? undefined : rejection;
+  if (!isLink) throw new FramesError("not-let-in", message);
 }
 
 function isOwnOrigin(origin: string | null, headers: Headers, isTls: boolean): boolean {

@@ -4,7 +4,7 @@ import { randomBytes } from "node:crypto";
 import { type AuthRequest, type HttpKey, openKey } from "./access.ts";
 import { sourceUrlPath } from "../media-type.ts";
 import { usageError } from "../../errors.ts";
-import { jsonResponse, errorResponse, notFound } from "../responses.ts";
+import { HttpError, jsonResponse, notFound } from "../responses.ts";
 import { readJsonBody } from "../request-body.ts";
 import type { SecretStore } from "./secrets.ts";
 import { isReachedByTls } from "./origin-check.ts";
@@ -33,24 +33,28 @@ export class TokenEndpoint {
     this.#tokens = tokens;
   }
 
-  /** Handles a request of a client that has a key. */
+  /**
+   * Handles a request of a client that has a key.
+   *
+   * @throws {FramesError} as the response says it
+   */
   handle(req: AuthRequest, key: HttpKey): Response | Promise<Response> {
     const id = tokenId(req);
     switch (req.request.method) {
       case "POST":
-        return id === undefined ? this.#create(req, key) : methodNotAllowed("DELETE");
+        if (id === undefined) return this.#create(req, key);
+        throw methodNotAllowed("DELETE");
       case "DELETE":
-        return id === undefined
-          ? methodNotAllowed("GET, HEAD, POST")
-          : this.#revoke(id, key, req.now);
+        if (id !== undefined) return this.#revoke(id, key, req.now);
+        throw methodNotAllowed("GET, HEAD, POST");
       default:
-        return id === undefined ? this.#list(key, req.now) : methodNotAllowed("DELETE");
+        if (id === undefined) return this.#list(key, req.now);
+        throw methodNotAllowed("DELETE");
     }
   }
 
   async #create(req: AuthRequest, key: HttpKey): Promise<Response> {
     const params = await readTokenParams(req.request);
-    if (params instanceof Response) return params;
     const { stream, source, hours } = params;
     // A server without keys needs a token only for Foxglove's page, which is of another site.
     if (key === openKey && source !== undefined) {
@@ -59,13 +63,13 @@ export class TokenEndpoint {
     // Does not check that the stream exists, so the response cannot reveal it.
     if (stream !== undefined && !key.allows(stream)) {
       const message = "The key does not allow this stream: log in with another";
-      return errorResponse(403, "wrong-stream", message);
+      throw new HttpError(403, "wrong-stream", message);
     }
     const createdAt = req.now;
     if (this.#tokens.ofKey(key, createdAt).length >= maxTokensPerKey) {
       const hint = "revoke one with DELETE /api/tokens/ID";
       const message = `Cannot make another token: the limit is ${maxTokensPerKey} a key; ${hint}`;
-      return errorResponse(429, "full", message);
+      throw new HttpError(429, "full", message);
     }
     const id = randomBytes(8).toString("hex");
     const expiresAt = createdAt + hours * 3_600_000;
@@ -110,10 +114,8 @@ export class TokenEndpoint {
 }
 
 /** @throws {FramesError} `usage` if the body is wrong */
-async function readTokenParams(request: Request): Promise<TokenParams | Response> {
-  const body = await readJsonBody(request);
-  if (body instanceof Response) return body;
-  const { stream, source, hours = defaultHours } = body;
+async function readTokenParams(request: Request): Promise<TokenParams> {
+  const { stream, source, hours = defaultHours } = await readJsonBody(request);
   const isScope =
     (stream === undefined || isName(stream, 255)) &&
     (source === undefined || (stream !== undefined && isName(source, 1024)));
@@ -141,6 +143,6 @@ function tokenId({ url }: AuthRequest): string | undefined {
   return url.pathname.split("/")[3] || undefined;
 }
 
-function methodNotAllowed(Allow: string): Response {
-  return errorResponse(405, "usage", `This address accepts ${Allow}`, { Allow });
+function methodNotAllowed(Allow: string): HttpError {
+  return new HttpError(405, "usage", `This address accepts ${Allow}`, { Allow });
 }

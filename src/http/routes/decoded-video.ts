@@ -6,7 +6,7 @@ import { toDecimalSeconds } from "../media-type.ts";
 import { boundaryBytes, encodePart } from "../picture/jpeg-cache.ts";
 import type { DecodedPicture, VideoViewer } from "../picture/video-decoder.ts";
 import { newestOf } from "../picture/video-follower.ts";
-import { errorResponse } from "../responses.ts";
+import { HttpError } from "../responses.ts";
 import type { StreamClient } from "../stream-clients.ts";
 import type { SourceRequest } from "./request.ts";
 import { streamResponse } from "./stream-response.ts";
@@ -36,11 +36,9 @@ export function jpegResponse(
  * @throws {FramesError} `full` if too many videos are watched
  */
 export async function jpegOfVideo(req: SourceRequest, codec: VideoCodec): Promise<Response> {
-  const found = await watch(req, codec);
-  if (found instanceof Response) return found;
-  found.viewer.close();
-  const { record, jpeg } = found.picture;
-  return jpegResponse(record, jpeg);
+  const { viewer, picture } = await watch(req, codec);
+  viewer.close();
+  return jpegResponse(picture.record, picture.jpeg);
 }
 
 /**
@@ -55,9 +53,7 @@ export async function mjpegOfVideo(
   codec: VideoCodec,
   headers: Record<string, string>,
 ): Promise<Response> {
-  const found = await watch(req, codec);
-  if (found instanceof Response) return found;
-  const { viewer } = found;
+  const { viewer } = await watch(req, codec);
   try {
     if (req.request.method === "HEAD") viewer.close();
     return streamResponse(req, { kind: "mjpeg", headers }, (client) => {
@@ -75,14 +71,14 @@ export async function mjpegOfVideo(
 }
 
 /**
- * Watches a video until its newest picture is decoded. Returns a response if it cannot be shown.
+ * Watches a video until its newest picture is decoded.
  *
- * @throws {FramesError} `full`
+ * @throws {FramesError} `full`, or what the response says if the video cannot be shown
  */
 async function watch(
   { context, stream, source }: SourceRequest,
   codec: VideoCodec,
-): Promise<{ readonly viewer: VideoViewer; readonly picture: DecodedPicture } | Response> {
+): Promise<{ readonly viewer: VideoViewer; readonly picture: DecodedPicture }> {
   const stats = context.liveSources.getOrCreate(stream, source);
   let viewer: VideoViewer | undefined;
   try {
@@ -90,13 +86,12 @@ async function watch(
     const picture = await newestPicture(viewer, stats.newest?.frame.sequence ?? Infinity);
     if (picture !== undefined) return { viewer, picture };
     const message = `Cannot show ${source} of ${stream} as JPEG: no key frame came within ${firstPictureMs / 1000} s; try again when there is one`;
-    viewer.close();
-    return errorResponse(415, "unreadable", message);
+    throw new FramesError("unreadable", message);
   } catch (error) {
     viewer?.close();
     if (!(error instanceof FramesError) || error.code === "full") throw error;
     const hint = error.code === "missing" ? `; or read latest.${codec}` : "";
-    return errorResponse(415, error.code, `${error.message}${hint}`);
+    throw new HttpError(415, error.code, `${error.message}${hint}`);
   }
 }
 

@@ -9,7 +9,7 @@ import {
   systemCode,
   systemSentence,
 } from "../../errors.ts";
-import { notFound, errorResponse } from "../responses.ts";
+import { HttpError, notFound } from "../responses.ts";
 import { contentDisposition, mediaType, toDecimalSeconds } from "../media-type.ts";
 import type { RouteRequest } from "./request.ts";
 import { idleTimeoutSeconds } from "./stream-response.ts";
@@ -60,13 +60,8 @@ export async function frameResponse(
   }
   const byteRange = parseRange(request, frame.size, headers["ETag"]!);
   if (byteRange === undefined) {
-    const range = { "Content-Range": `bytes */${frame.size}` };
-    return errorResponse(
-      416,
-      "usage",
-      `Cannot send this range: the frame has ${frame.size} bytes`,
-      range,
-    );
+    const message = `Cannot send this range: the frame has ${frame.size} bytes`;
+    throw new HttpError(416, "usage", message, { "Content-Range": `bytes */${frame.size}` });
   }
   const isWhole = byteRange.from === 0 && byteRange.to === frame.size;
   const length = byteRange.to - byteRange.from;

@@ -3,7 +3,7 @@
  * skips frames and gets the newest one.
  */
 import { FramesError } from "../../errors.ts";
-import { notFound, errorResponse } from "../responses.ts";
+import { HttpError, notFound } from "../responses.ts";
 import { maxLiveFrameBytes } from "../picture/newest-frames.ts";
 import type { SourceStats } from "../live/source-stats.ts";
 import { type BodySource, Wakeup } from "../stream-body.ts";
@@ -36,7 +36,7 @@ export async function handleMjpeg(req: SourceRequest): Promise<Response> {
   const codec = newestCodec(context, stream, source, stats);
   if (codec !== undefined) return await mjpegOfVideo(req, codec, mjpegHeaders);
   const shown = await newestPart(req, stats);
-  if (shown instanceof FramesError) return errorResponse(415, shown.code, shown.message);
+  if (shown instanceof FramesError) throw new HttpError(415, shown.code, shown.message);
   // Of a live source this only checks that frames can be converted. `newestParts` makes its own parts.
   const firstPart = stats?.newest === undefined ? shown?.bytes : undefined;
   return streamResponse(req, { kind: "mjpeg", headers: mjpegHeaders }, (client) => {
@@ -53,7 +53,7 @@ export async function handleJpeg(req: SourceRequest): Promise<Response> {
   const codec = newestCodec(context, stream, source, stats);
   if (codec !== undefined) return await jpegOfVideo(req, codec);
   const shown = await newestPart(req, stats);
-  if (shown instanceof FramesError) return errorResponse(415, shown.code, shown.message);
+  if (shown instanceof FramesError) throw new HttpError(415, shown.code, shown.message);
   if (shown === undefined) throw notFound(`The newest frame of ${source} in ${stream} is gone`);
   return jpegResponse(shown.newest.frame, shown.jpeg);
 }

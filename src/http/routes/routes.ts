@@ -2,7 +2,7 @@
 import { FramesError, usageError } from "../../errors.ts";
 import type { FrameRecord } from "../../store/journal/journal-reader.ts";
 import { printable } from "../../safe-text.ts";
-import { notFound, errorResponse, textResponse } from "../responses.ts";
+import { HttpError, notFound, textResponse } from "../responses.ts";
 import { handleEvents } from "./events.ts";
 import type { StreamClient, StreamClientKind } from "../stream-clients.ts";
 import type { RouteRequest, SocketHandler, SourceRequest } from "./request.ts";
@@ -94,7 +94,7 @@ function handleFoxgloveSocket(req: RouteRequest): Response | undefined {
   const subprotocol = chooseSubprotocol(req.request.headers.get("Sec-WebSocket-Protocol"));
   if (subprotocol === undefined && isUpgrade(req)) {
     const known = foxgloveSubprotocols.join(" or ");
-    return errorResponse(400, "usage", `Cannot open the WebSocket: name the subprotocol ${known}`);
+    throw usageError(`Cannot open the WebSocket: name the subprotocol ${known}`);
   }
   const stream = req.url.searchParams.get("stream") ?? undefined;
   const createSocket = (client: StreamClient) => new FoxgloveSocket(client, req, stream);
@@ -112,14 +112,13 @@ function upgrade(
   subprotocol?: string,
 ): Response | undefined {
   if (!isUpgrade(req)) {
-    return errorResponse(426, "usage", "This address is for WebSocket only", {
-      Upgrade: "websocket",
-    });
+    const message = "This address is for WebSocket only";
+    throw new HttpError(426, "usage", message, { Upgrade: "websocket" });
   }
   const client = req.clients.add(kind, req.principal);
   if (req.upgrade(createHandler(client), subprotocol)) return undefined;
   client.end("left");
-  return errorResponse(400, "usage", "The request for a WebSocket is incomplete");
+  throw usageError("The request for a WebSocket is incomplete");
 }
 
 /**

@@ -14,7 +14,7 @@ import {
   VideoFollower,
   type VideoStore,
 } from "../picture/video-follower.ts";
-import { errorResponse, notFound } from "../responses.ts";
+import { HttpError, notFound } from "../responses.ts";
 import { type BodySource, Wakeup } from "../stream-body.ts";
 import type { StreamClient } from "../stream-clients.ts";
 import type { RouteRequest, SourceRequest } from "./request.ts";
@@ -45,7 +45,7 @@ function videoHandler(codec: VideoCodec) {
     if (found !== codec) {
       const hint = found === undefined ? "latest or latest.mjpeg" : `latest.${found}`;
       const message = `Cannot send ${source} of ${stream} as ${codec}: its frames are no ${codec}; read ${hint}`;
-      return errorResponse(415, "unreadable", message);
+      throw new HttpError(415, "unreadable", message);
     }
     const headers = { "Content-Type": videoTypes[codec], "X-Accel-Buffering": "no" };
     return streamResponse(req, { kind: "video", headers }, (client) => {
