@@ -13,7 +13,8 @@ import type { Sender } from "./sender.ts";
 const keyFrame =
   "000000016742c00ada7b0110000003001000000303c0f1226a0000000168ce0fc800000165888" + "43a26280e";
 const others = ["9a2026", "9a4026", "9a6026", "9a802a", "9aa02a", "9ac02a", "9ae02a", "9b002a"];
-const group = [keyFrame, ...[...others, "9b202a"].map((slice) => `0000000141${slice}94`)];
+/** Its pictures, the first of which is a key frame. */
+export const group = [keyFrame, ...[...others, "9b202a"].map((slice) => `0000000141${slice}94`)];
 
 const fillerHead = Buffer.from([0, 0, 0, 1, 12]);
 const fillerEnd = Buffer.from([0x80]);

@@ -4,6 +4,7 @@
 import { describe, expect, test } from "bun:test";
 import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { group } from "../chaos/piped-video.ts";
 import { Camera, newSpool, numberOf } from "../helper/camera.ts";
 import { expectCode, journal, type Json, summaryOf } from "../helper/delivery.ts";
 import { freePort, jsonLines, run, startServer, temporaryFolder } from "../helper/program.ts";
@@ -15,6 +16,7 @@ interface Row {
   readonly seq: number;
   readonly captured: number;
   readonly received: number;
+  readonly is_key: number | null;
 }
 
 /** A server that can be stopped and restarted on the same port with the same store. */
@@ -344,6 +346,41 @@ describe("Full spool", () => {
     expectCode(await next.ended(), 0);
     expect(place.accounted()).toEqual(upTo(51));
   });
+});
+
+test("video that was in flight when its sender was killed is not missing before what was spooled", async () => {
+  await using place = new Place();
+  await place.start();
+  const spool = newSpool();
+  const args = ["--raw", "h264", "--to", place.to, "--spool", spool.path, "--policy", "latest:2"];
+  const pictures = group.map((picture) => Buffer.from(picture, "hex"));
+  const shoot = async (camera: Camera) => {
+    for (const picture of pictures) {
+      await camera.write(picture);
+      await Bun.sleep(5);
+    }
+  };
+  using camera = new Camera(args);
+  await shoot(camera);
+  await until("the first pictures", () => place.numbers().length >= 5);
+  place.pause();
+  while (spool.numbers().length < 5) await shoot(camera);
+  await kill(camera);
+  const spooled = spool.numbers();
+  await place.kill();
+  await place.start();
+  using next = new Camera(args);
+  await shoot(next);
+  await next.close();
+  const { code } = await next.ended();
+  expect([0, 23]).toContain(code);
+  const known = new Set(place.accounted());
+  expect(upTo(spooled.at(-1)!).filter((number) => !known.has(number))).toEqual([]);
+  const stored = new Set(place.numbers());
+  const undecodable = place
+    .rows()
+    .filter(({ seq, is_key }) => is_key !== 1 && !stored.has(seq - 1));
+  expect(undecodable.map(({ seq }) => seq)).toEqual([]);
 });
 
 /** Returns the reports printed on SIGUSR1. */
