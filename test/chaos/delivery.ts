@@ -83,7 +83,7 @@ export class Delivery {
       const { code } = ended;
       this.#sender = undefined;
       this.#note(`ended with ${code ?? "SIGKILL"}`);
-      scenario.onEnded(code === undefined);
+      scenario.onEnded(code);
       if (code === undefined) {
         if (!this.#killed.has(sender)) throw new Error("somebody else killed the sender");
         await world.pause(random.below(2000));

@@ -71,8 +71,8 @@ export abstract class Scenario {
   /** Called with each line of a sender. */
   onLine(_line: string): void {}
 
-  /** Called when a sender has ended. */
-  onEnded(_wasKilled: boolean): void {}
+  /** Called when a sender has ended, with its exit status; `undefined` if it was killed. */
+  onEnded(_code: number | undefined): void {}
 
   /** Called before each look at the store. Returns keys of frames that it must have by now. */
   newlyDue(): string[] {
