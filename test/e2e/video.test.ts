@@ -148,7 +148,9 @@ test_(`${needs}a server of the article gets pictures of a camera`, () =>
     const server = await startServer({ dir, args: ["--article", address] });
     try {
       const words = ["send", `rtsp://127.0.0.1:${camera.port}/1`, "--stream", "S"];
-      using sender = launch([...words, "--source", "gate", "--article", "--to", address]);
+      // A sender that is stopped goes on with the pictures that wait.
+      const more = ["--source", "gate", "--policy", "latest:1", "--article", "--to", address];
+      using sender = launch([...words, ...more]);
       const pictures = () =>
         existsSync(dir) ? readdirSync(dir, { recursive: true, encoding: "utf8" }) : [];
       await until("a JPEG", () => pictures().some((name) => name.endsWith(".jpg")));
