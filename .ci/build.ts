@@ -116,8 +116,7 @@ async function main(args: string[]): Promise<number> {
   }
   const requested = args.filter(isTarget);
   const selected = args.length === 0 ? (Object.keys(targets) as Target[]) : requested;
-  // Most of the time is spent on downloads of Bun for the other systems.
-  await Promise.all(selected.map((target) => build(targets[target], target)));
+  for (const target of selected) await build(targets[target], target);
   return 0;
 }
 
