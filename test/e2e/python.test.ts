@@ -551,7 +551,8 @@ out.close()
 import numpy, resource, time
 pixels = numpy.zeros((512, 640), numpy.uint16)
 begin = time.monotonic()
-with frames.Sender("lab", to=TO, policy="latest:30") as out:
+# All may wait, because a busy machine takes seconds to start the sender.
+with frames.Sender("lab", to=TO, policy="latest:90") as out:
     for shot in range(90):
         pixels[:] = shot
         out.send("left", pixels, captured=10**18 + shot)
