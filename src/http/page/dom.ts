@@ -59,6 +59,16 @@ export function cssColour(name: string): string {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 }
 
+/** Returns the device pixels of a CSS pixel. */
+export function pixelRatio(): number {
+  return window.devicePixelRatio || 1;
+}
+
+/** Returns the message of an error for the user. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : `${error}`;
+}
+
 /**
  * Matches a canvas to the device pixels and clears it. `width` and `height` are in CSS pixels.
  * Undefined while the canvas is not laid out.
@@ -69,7 +79,7 @@ export function fitCanvas(
   const { clientWidth: width, clientHeight: height } = canvas;
   const context = canvas.getContext("2d");
   if (context === null || width === 0 || height === 0) return undefined;
-  const ratio = window.devicePixelRatio || 1;
+  const ratio = pixelRatio();
   const [pixelWidth, pixelHeight] = [Math.round(width * ratio), Math.round(height * ratio)];
   if (canvas.width !== pixelWidth || canvas.height !== pixelHeight) {
     canvas.width = pixelWidth;

@@ -9,8 +9,12 @@ import {
   stretch,
 } from "../picture/grey.ts";
 import { applyPalette, type PaletteName } from "../picture/palette.ts";
-import type { RawShapeJson } from "./api.ts";
-import { type ColouredGrey, FrameImage } from "./frame-image.ts";
+import {
+  type ColouredGrey,
+  type EncodedFrame,
+  FrameImage,
+  type ReducedFrame,
+} from "./frame-image.ts";
 import { readImageSize } from "./image-size.ts";
 import type { PixelSize } from "./viewport.ts";
 
@@ -20,33 +24,34 @@ const displayableType = /^image\/(?:jpeg|png|webp|gif|bmp|avif)$/;
 /** Limit of pixels, for the memory of a browser tab. */
 const maxColourPixels = 2 ** 26;
 
-/** A frame as the server sends it. */
-export interface EncodedFrame {
-  /** Is transferred to a worker, so it must not be used again. */
-  readonly bytes: Uint8Array<ArrayBuffer>;
-  readonly type: string;
-  readonly raw: RawShapeJson | null;
-}
+/**
+ * Scale up to which an image is reduced to its room. Thumbnails of 4K pictures would otherwise take
+ * 33 MB each.
+ */
+const maxReducedScale = 0.5;
 
 /** How the range of grey values is chosen: per image, smoothed from the one before, or fixed. */
 export type RangeMode = "fresh" | "follow" | "keep";
 
-/** How a grey frame is coloured. */
-export interface ColourChoice {
+/** How a frame is decoded. The first three are for grey frames. */
+export interface DecodeOptions {
   /** Undefined selects the default: iron for more than 8 bits, otherwise grey. */
   readonly palette: PaletteName | undefined;
   /** Range of the frame before it. `keep` uses it unchanged, `follow` moves it to the new one. */
   readonly previousRange: GreyRange | undefined;
   readonly rangeMode: RangeMode;
+  /** Device pixels that the whole frame is shown in. Undefined if its single pixels are needed. */
+  readonly room: PixelSize | undefined;
 }
 
-/** An image, and its values if it is grey. */
+/** An image with its values if it is grey, or with its frame if it is smaller than that. */
 interface DecodedFrame {
   readonly image: ImageBitmap;
-  readonly coloured: ColouredGrey | undefined;
+  readonly coloured?: ColouredGrey;
+  readonly reduced?: ReducedFrame;
 }
 
-type DecodeRequest = EncodedFrame & ColourChoice & { readonly id: number };
+type DecodeRequest = EncodedFrame & DecodeOptions & { readonly id: number };
 
 type DecodeResult =
   ({ readonly id: number } & DecodedFrame) | { readonly id: number; readonly error: string };
@@ -55,19 +60,40 @@ type DecodeResult =
 const rangeFollowShare = 0.25;
 
 async function decode(request: DecodeRequest): Promise<DecodedFrame> {
-  const { bytes, type, raw } = request;
+  const { bytes, type, raw, room } = request;
   if (greyKind(bytes, raw) !== undefined) return await decodeGreyFrame(request);
   if (raw !== null || !displayableType.test(type)) {
     const kind = raw === null ? type : `raw ${raw.format}`;
     throw new Error(`This page cannot show ${kind}; the stored frame can be downloaded`);
   }
-  checkSize(readImageSize(bytes));
+  const size = readImageSize(bytes);
+  checkSize(size);
   try {
-    const image = await createImageBitmap(new Blob([bytes], { type }));
-    return { image, coloured: undefined };
+    const blob = new Blob([bytes], { type });
+    const reduced = size === undefined ? undefined : await reduce(blob, size, room);
+    if (reduced === undefined) return { image: await createImageBitmap(blob) };
+    const { image, ...facts } = reduced;
+    return { image, reduced: { ...facts, encoded: { bytes, type, raw } } };
   } catch {
     throw new Error("The frame is damaged, or is not a picture");
   }
+}
+
+/** Decodes an image to fill its room. Undefined if that would save little memory. */
+async function reduce(
+  blob: Blob,
+  { width, height }: PixelSize,
+  room: PixelSize | undefined,
+): Promise<(Omit<ReducedFrame, "encoded"> & { readonly image: ImageBitmap }) | undefined> {
+  const scale = room === undefined ? Infinity : Math.min(room.width / width, room.height / height);
+  if (scale > maxReducedScale) return undefined;
+  const resizeWidth = Math.ceil(width * scale);
+  const image = await createImageBitmap(blob, { resizeWidth, resizeQuality: "medium" });
+  // The browser has turned the image, as its metadata says, so it does not fill the room.
+  const isTurned = width > height !== image.width > image.height;
+  if (!isTurned) return { image, width, height, scale: image.width / width };
+  image.close();
+  return undefined;
 }
 
 function checkSize(size: PixelSize | undefined): void {
@@ -124,9 +150,11 @@ export function serveDecodeWorker(): void {
   const scope = globalThis as unknown as WorkerScope;
   scope.onmessage = ({ data }) => {
     decode(data).then(
-      ({ image, coloured }) => {
-        const samples = coloured === undefined ? [] : [coloured.grey.samples.buffer];
-        scope.postMessage({ id: data.id, image, coloured }, [image, ...samples]);
+      (decoded) => {
+        const { image, coloured, reduced } = decoded;
+        const buffers = [coloured?.grey.samples.buffer, reduced?.encoded.bytes.buffer];
+        const transfer = [image, ...buffers.filter((buffer) => buffer !== undefined)];
+        scope.postMessage({ id: data.id, ...decoded }, transfer);
       },
       (error: Error) => scope.postMessage({ id: data.id, error: error.message }, []),
     );
@@ -163,11 +191,11 @@ class DecodeWorker {
     return this.#pending.size;
   }
 
-  decode(frame: EncodedFrame, choice: ColourChoice): Promise<DecodedFrame> {
+  decode(frame: EncodedFrame, options: DecodeOptions): Promise<DecodedFrame> {
     const id = ++this.#lastId;
     return new Promise((resolve, reject) => {
       this.#pending.set(id, { resolve, reject });
-      this.#worker.postMessage({ id, ...frame, ...choice }, [frame.bytes.buffer]);
+      this.#worker.postMessage({ id, ...frame, ...options }, [frame.bytes.buffer]);
     });
   }
 }
@@ -188,7 +216,7 @@ export class FrameDecoder {
    *
    * @throws {Error} with a message for the user if the frame cannot be shown
    */
-  async decode(frame: EncodedFrame, choice: ColourChoice): Promise<FrameImage> {
+  async decode(frame: EncodedFrame, options: DecodeOptions): Promise<FrameImage> {
     let leastBusy = this.#workers.toSorted(
       (one, other) => one.pendingCount - other.pendingCount,
     )[0];
@@ -198,7 +226,7 @@ export class FrameDecoder {
     ) {
       this.#workers.push((leastBusy = new DecodeWorker(this.#scriptUrl)));
     }
-    const { image, coloured } = await leastBusy.decode(frame, choice);
-    return new FrameImage(image, coloured);
+    const decoded = await leastBusy.decode(frame, options);
+    return new FrameImage(decoded.image, decoded);
   }
 }

@@ -2,7 +2,24 @@
 /// <reference lib="dom" />
 import { type GreyImage, type GreyRange, stretch } from "../picture/grey.ts";
 import { applyPalette, type PaletteName } from "../picture/palette.ts";
+import type { RawShapeJson } from "./api.ts";
 import { displayCount } from "./format.ts";
+import type { PixelSize } from "./viewport.ts";
+
+/** A frame as the server sends it. */
+export interface EncodedFrame {
+  /** Is transferred to a worker, so it must not be used again. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly type: string;
+  readonly raw: RawShapeJson | null;
+}
+
+/** The frame that a smaller image was made of, and its size in pixels. */
+export interface ReducedFrame extends PixelSize {
+  readonly encoded: EncodedFrame;
+  /** Pixels of the image for each pixel of the frame, along a side. */
+  readonly scale: number;
+}
 
 /** A grey image, and how its values map to colours. */
 export interface ColouredGrey {
@@ -13,16 +30,27 @@ export interface ColouredGrey {
 
 export class FrameImage {
   readonly image: ImageBitmap | VideoFrame;
+  /** Size of the frame in pixels. */
   readonly width: number;
   readonly height: number;
   /** Undefined for frames in colour. */
   readonly coloured: ColouredGrey | undefined;
+  /** The frame to decode for its single pixels, which the image does not have. */
+  readonly reduced: ReducedFrame | undefined;
 
-  constructor(image: ImageBitmap | VideoFrame, coloured?: ColouredGrey) {
+  constructor(
+    image: ImageBitmap | VideoFrame,
+    { coloured, reduced }: Partial<Pick<FrameImage, "coloured" | "reduced">> = {},
+  ) {
+    const [width, height] =
+      "displayWidth" in image
+        ? [image.displayWidth, image.displayHeight]
+        : [image.width, image.height];
     this.image = image;
-    this.width = "displayWidth" in image ? image.displayWidth : image.width;
-    this.height = "displayHeight" in image ? image.displayHeight : image.height;
+    this.width = reduced?.width ?? width;
+    this.height = reduced?.height ?? height;
     this.coloured = coloured;
+    this.reduced = reduced;
   }
 
   /** Describes the value of a pixel: the sample of a grey frame, or red, green and blue. */
@@ -43,7 +71,7 @@ export class FrameImage {
     const { grey, range } = this.coloured;
     const pixels = applyPalette(stretch(grey, range), palette);
     const image = await createImageBitmap(new ImageData(pixels, grey.width, grey.height));
-    return new FrameImage(image, { grey, range, palette });
+    return new FrameImage(image, { coloured: { grey, range, palette } });
   }
 
   /** Frees the memory. */

@@ -2,7 +2,7 @@
 /// <reference lib="dom" />
 import { type ApiClient, sourcePath } from "./api.ts";
 import type { Dialogs } from "./dialogs.ts";
-import { byId } from "./dom.ts";
+import { byId, messageOf } from "./dom.ts";
 import { displayDateTime, parseNanoseconds } from "./format.ts";
 
 /** Response of `GET /login`. */
@@ -92,7 +92,7 @@ export class PageLogin {
       // The host that the server reports may differ behind a proxy.
       await show(toPath(token.address, fallback), until === undefined ? until : `${until} UTC`);
     } catch (error) {
-      this.#dialogs.showFailure(error instanceof Error ? error.message : `${error}`);
+      this.#dialogs.showFailure(messageOf(error));
     }
   }
 

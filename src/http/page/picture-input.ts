@@ -1,6 +1,6 @@
 /** Zooms and pans a picture, and reads its values, by pointer, wheel, touch and keys. */
 /// <reference lib="dom" />
-import { announce, setAttribute } from "./dom.ts";
+import { pixelRatio, setAttribute } from "./dom.ts";
 import type { Picture } from "./picture.ts";
 import type { Point } from "./viewport.ts";
 
@@ -61,7 +61,7 @@ export class PictureInput {
 
   #toBox({ clientX, clientY }: { clientX: number; clientY: number }): Point {
     const { left, top } = this.#picture.canvas.getBoundingClientRect();
-    const ratio = window.devicePixelRatio || 1;
+    const ratio = pixelRatio();
     return { x: (clientX - left) * ratio, y: (clientY - top) * ratio };
   }
 
@@ -77,7 +77,7 @@ export class PictureInput {
     const { viewport, size, box } = this.#picture;
     const at = this.#toBox(event);
     const before = this.#pointers.get(event.pointerId);
-    const slop = tapSlopPx * (window.devicePixelRatio || 1);
+    const slop = tapSlopPx * pixelRatio();
     if (this.#tapStart !== undefined && distance(this.#tapStart, at) > slop) {
       this.#tapStart = undefined;
     }
@@ -99,7 +99,7 @@ export class PictureInput {
     this.#pointers.delete(event.pointerId);
     if (this.#tapStart !== undefined && event.pointerType === "touch") {
       this.#picture.pointAt(event.clientX, event.clientY);
-      announce(this.#picture.valueText);
+      this.#picture.announceValue();
     }
     this.#tapStart = undefined;
   }
@@ -130,7 +130,7 @@ export class PictureInput {
     else if (key === "1") this.showSinglePixels();
     else if (key === "Enter") {
       picture.pointAtMiddle();
-      announce(picture.valueText);
+      picture.announceValue();
     } else if (key === "Escape" && viewport.cursor !== undefined) viewport.cursor = undefined;
     else if (direction === undefined) return false;
     else if (viewport.cursor !== undefined) {

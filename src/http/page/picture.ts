@@ -1,10 +1,10 @@
 /** Draws frames on a canvas, and shows the value of the pixel under the pointer. */
 /// <reference lib="dom" />
 import { type PaletteName, paletteNames } from "../picture/palette.ts";
-import { announce, element, setAttribute, setText } from "./dom.ts";
+import { announce, element, messageOf, pixelRatio, setAttribute, setText } from "./dom.ts";
 import { codecOfType, type VideoCodec } from "../../video/nal-units.ts";
-import type { EncodedFrame, FrameDecoder } from "./frame-decoder.ts";
-import { FrameImage } from "./frame-image.ts";
+import type { FrameDecoder } from "./frame-decoder.ts";
+import { type EncodedFrame, FrameImage, type ReducedFrame } from "./frame-image.ts";
 import { keyOf, type SourceName } from "./natural-order.ts";
 import { PaletteScale } from "./palette-scale.ts";
 import type { Preferences } from "./preferences.ts";
@@ -52,6 +52,10 @@ export class Picture {
   #frame: FrameImage | undefined;
   #palette: PaletteName | undefined;
   #isRangeFixed = false;
+  /** The reduced frame that is decoded again. */
+  #refined: FrameImage | undefined;
+  /** Whether the value under the cursor is announced when it is known. */
+  #mustAnnounce = false;
 
   constructor(options: PictureOptions) {
     this.#options = options;
@@ -107,9 +111,11 @@ export class Picture {
     return this.canvas;
   }
 
-  /** Text of the value under the cursor; empty without one. */
-  get valueText(): string {
-    return this.#value.hidden ? "" : this.#value.textContent;
+  /** Device pixels that the whole frame is shown in; undefined if its single pixels are needed. */
+  get #room(): PixelSize | undefined {
+    const { isFit, cursor } = this.viewport;
+    const { width, height } = this.box;
+    return isFit && cursor === undefined && width > 0 ? { width, height } : undefined;
   }
 
   /**
@@ -126,7 +132,7 @@ export class Picture {
       }
       this.#replace(image);
     } catch (error) {
-      this.showError(error instanceof Error ? error.message : `${error}`);
+      this.showError(messageOf(error));
       return "error";
     }
     return "shown";
@@ -148,7 +154,20 @@ export class Picture {
       palette: this.#palette,
       previousRange: this.#frame?.coloured?.range,
       rangeMode: this.#isRangeFixed ? "keep" : followed,
+      room: this.#room,
     });
+  }
+
+  /** Decodes a reduced frame again, for more of its pixels. */
+  async #refine(frame: FrameImage, { encoded }: ReducedFrame): Promise<void> {
+    if (this.#refined === frame) return;
+    this.#refined = frame;
+    try {
+      this.#replaceIfShown(frame, await this.#decode(encoded));
+    } catch (error) {
+      // A newer frame may have come meanwhile.
+      if (this.#frame === frame) this.showError(messageOf(error));
+    }
   }
 
   #playerFor(codec: VideoCodec): VideoPlayer {
@@ -185,11 +204,14 @@ export class Picture {
     this.#palette = palette;
     this.#options.preferences.setPalette(this.#key, palette);
     const frame = this.#frame;
-    const recoloured = await frame?.recolour(palette);
-    if (recoloured === undefined) return;
-    // A newer frame may have come meanwhile, in the new palette.
-    if (this.#frame === frame) this.#replace(recoloured);
-    else recoloured.close();
+    if (frame !== undefined) this.#replaceIfShown(frame, await frame.recolour(palette));
+  }
+
+  /** Shows another image of a frame, unless a newer frame has come meanwhile. */
+  #replaceIfShown(frame: FrameImage, image: FrameImage | undefined): void {
+    if (image === undefined) return;
+    if (this.#frame === frame) this.#replace(image);
+    else image.close();
   }
 
   #replace(frame: FrameImage): void {
@@ -207,7 +229,7 @@ export class Picture {
   /** Puts the cursor on the pixel at a position of the window, if there is one. */
   pointAt(clientX: number, clientY: number): void {
     const { left, top } = this.canvas.getBoundingClientRect();
-    const ratio = this.#pixelRatio;
+    const ratio = pixelRatio();
     const place = this.#placement;
     if (place === undefined) return;
     const { width, height } = this.#frame!;
@@ -239,7 +261,13 @@ export class Picture {
       y: (clamp(pixel.y + y, frame.height) + 0.5) / frame.height,
     };
     this.#scrollToCursor();
-    announce(this.#value.textContent);
+    this.announceValue();
+  }
+
+  /** Announces the value under the cursor to screen readers, as soon as it is known. */
+  announceValue(): void {
+    this.#mustAnnounce = true;
+    this.#draw();
   }
 
   #scrollToCursor(): void {
@@ -254,10 +282,6 @@ export class Picture {
     if (x !== 0 || y !== 0) this.viewport.panBy(x, y, this.#frame!, this.box);
   }
 
-  get #pixelRatio(): number {
-    return window.devicePixelRatio || 1;
-  }
-
   get #placement(): PicturePlacement | undefined {
     const { width, height } = this.box;
     if (this.#frame === undefined || width === 0 || height === 0) return undefined;
@@ -266,7 +290,7 @@ export class Picture {
 
   #draw(): void {
     const { canvas } = this;
-    const ratio = this.#pixelRatio;
+    const ratio = pixelRatio();
     const [width, height] = [canvas.clientWidth, canvas.clientHeight].map((length) =>
       Math.round(length * ratio),
     ) as [number, number];
@@ -282,25 +306,36 @@ export class Picture {
       const { left, top, scale } = place;
       context.imageSmoothingEnabled = scale < pixelatedScale;
       context.drawImage(frame.image, left, top, frame.width * scale, frame.height * scale);
+      const { reduced } = frame;
+      const isEnough =
+        reduced === undefined || (this.#room !== undefined && scale <= reduced.scale);
+      if (!isEnough) void this.#refine(frame, reduced);
     }
     this.element.classList.toggle("empty", place === undefined);
     this.element.classList.toggle("zoomed", !this.viewport.isFit);
     this.#showValue(place);
   }
 
-  /** Shows the value of the pixel under the cursor. */
+  /** Shows the value of the pixel under the cursor, unless the frame is decoded for it first. */
   #showValue(place: PicturePlacement | undefined): void {
     const { cursor } = this.viewport;
-    const isShown = cursor !== undefined && place !== undefined;
+    const frame = this.#frame;
+    const isShown =
+      cursor !== undefined &&
+      place !== undefined &&
+      frame !== undefined &&
+      frame.reduced === undefined;
     this.#crosshair.hidden = !isShown;
     this.#value.hidden = !isShown;
+    if (cursor === undefined) this.#mustAnnounce = false;
     if (!isShown) return;
-    const frame = this.#frame!;
     const { x, y } = pixelAt(cursor, frame);
-    const ratio = this.#pixelRatio;
+    const ratio = pixelRatio();
     this.#crosshair.style.left = `${(place.left + (x + 0.5) * place.scale) / ratio}px`;
     this.#crosshair.style.top = `${(place.top + (y + 0.5) * place.scale) / ratio}px`;
     setText(this.#value, `${x}, ${y}: ${frame.valueAt(x, y)}`);
+    if (this.#mustAnnounce) announce(this.#value.textContent);
+    this.#mustAnnounce = false;
   }
 }
 

@@ -2,6 +2,7 @@
 /// <reference lib="dom" />
 import { codecOfType, type VideoCodec } from "../../video/nal-units.ts";
 import { type ApiClient, type FrameJson, frameUrl } from "./api.ts";
+import { messageOf } from "./dom.ts";
 import { Picture, type PictureOptions } from "./picture.ts";
 import { RecordedVideo } from "./recorded-video.ts";
 
@@ -31,7 +32,7 @@ export class StoredPicture {
       const bytes = await this.#api.bytes(frameUrl(frame));
       return (await this.picture.show({ bytes, type, raw })) === "shown";
     } catch (error) {
-      this.picture.showError(error instanceof Error ? error.message : `${error}`);
+      this.picture.showError(messageOf(error));
       return false;
     }
   }
