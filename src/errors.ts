@@ -78,6 +78,7 @@ export const errors = {
     sentence: "The session was started with another key",
     retry: "always",
   },
+  interrupted: { wireCode: 17, exitCode: 20, sentence: "The command was interrupted" },
 
   // Errors that refuse one frame: 32 to 47.
   "too-large": {
@@ -163,7 +164,6 @@ export const errors = {
     exitCode: 30,
     sentence: "No frame was confirmed within --give-up-after",
   },
-  interrupted: { wireCode: 0, exitCode: 20, sentence: "The command was interrupted" },
   "not-delivered": { wireCode: 0, exitCode: 23, sentence: "Some frames were not delivered" },
 } as const satisfies Record<string, ErrorRow>;
 

@@ -39,6 +39,8 @@ export interface ConnectionRole extends Partial<CommitMember<FlushSnapshot>> {
   sendError(error: FramesError): void | Promise<void>;
   /** The socket is closed. `stop` follows, unless it was called before. */
   onClose?(): void | Promise<void>;
+  /** Returns why the client closed the connection, if the conversation tells. Called before `stop`. */
+  closeReason?(): FramesError | undefined;
   /** Returns the error to report, with what only the operator may know. Default: `error`. */
   errorForLog?(error: FramesError): FramesError;
   /** Checks whether the client still answers. Default: it does. */

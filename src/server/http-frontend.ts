@@ -76,6 +76,8 @@ export class HttpFrontend {
       case "failed": {
         const { peer, session, stream, error } = event;
         if (session !== undefined) this.#live.onDisconnected(peer, session);
+        // Its user knows, and nothing is wrong.
+        if (error.code === "interrupted") return;
         return problems.add(error.code, `${peer}: ${error.message}`, stream);
       }
       case "refused": {

@@ -227,6 +227,11 @@ export class IngestRole implements ConnectionRole {
     void this.#server.commits.commit([this.#connection]);
   }
 
+  closeReason(): FramesError | undefined {
+    if (!this.#receiver.isEnding) return undefined;
+    return new FramesError("interrupted", "The sender was stopped after its last frame");
+  }
+
   stop(error?: FramesError): void {
     this.#receiver.stop(error);
     this.#releaseSources();

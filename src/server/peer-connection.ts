@@ -188,10 +188,10 @@ export class PeerConnection implements ConnectionHandler, CommitMember<FlushSnap
 
   async #close(error: FramesError | undefined): Promise<void> {
     await this.role.onClose?.();
+    const reason = this.#failure ?? this.role.closeReason?.() ?? error;
     if (!this.hasFailed) this.role.stop();
     this.#server.remove(this);
     const message = `The ${this.role.peerName} closed the connection before it was done`;
-    const reason = this.#failure ?? error;
     if (reason !== undefined) this.#reportFailure(reason);
     else if (this.role.hasHello) this.#reportFailure(new FramesError("network", message));
     this.#closed.resolve();

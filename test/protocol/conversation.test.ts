@@ -1068,8 +1068,7 @@ describe("ERROR", () => {
 
   const buffer = new Uint8Array(outgoingBufferBytes);
   const stopped = new FramesError("interrupted", "The user left");
-  // An error without a wire code is sent as `internal`.
-  const told = { type: type.ERROR, json: { error: 12, message: "The user left" } };
+  const told = { type: type.ERROR, json: { error: 17, message: "The user left" } };
 
   test("a sender that fails before WELCOME sends HELLO and then ERROR as its last message", () => {
     const sender = senderOf([new MemorySource("a", framesOf(5, 10))]);
