@@ -196,8 +196,8 @@ export class ApiClient {
    * @throws {ApiError}
    */
   frames(stream: string, source: string, query: string): Promise<{ frames: FrameJson[] }> {
-    const path = `/api/streams/${encodeURIComponent(stream)}/frames`;
-    return this.get(`${path}?source=${encodeURIComponent(source)}&${query}`);
+    const path = `${streamPath(stream)}/frames?source=${encodeURIComponent(source)}&${query}`;
+    return this.get(path);
   }
 
   /**
@@ -206,8 +206,7 @@ export class ApiClient {
    * @throws {ApiError}
    */
   async moment(stream: string, sources: readonly string[], at: bigint): Promise<FrameJson[]> {
-    const names = sources.map((name) => `&source=${encodeURIComponent(name)}`).join("");
-    const path = `/api/streams/${encodeURIComponent(stream)}/moment?at=${at}${names}`;
+    const path = `${streamPath(stream)}/moment?at=${at}${sourcesQuery(sources)}`;
     return (await this.get<{ frames: FrameJson[] }>(path)).frames;
   }
 
@@ -221,9 +220,8 @@ export class ApiClient {
     sources: readonly string[],
     { from, to, parts }: { readonly from: bigint; readonly to: bigint; readonly parts: number },
   ): Promise<{ name: string; counts: number[] }[]> {
-    const names = sources.map((name) => `&source=${encodeURIComponent(name)}`).join("");
-    const query = `from=${from}&to=${to}&parts=${parts}${names}`;
-    const path = `/api/streams/${encodeURIComponent(stream)}/density?${query}`;
+    const query = `from=${from}&to=${to}&parts=${parts}${sourcesQuery(sources)}`;
+    const path = `${streamPath(stream)}/density?${query}`;
     return (await this.get<{ sources: { name: string; counts: number[] }[] }>(path)).sources;
   }
 
@@ -264,6 +262,15 @@ export function captureRange(
     if (to !== undefined && (last === undefined || to > last)) last = to;
   }
   return [first, last];
+}
+
+/** Returns the URL path of what the API tells of a stream. */
+export function streamPath(stream: string): string {
+  return `/api/streams/${encodeURIComponent(stream)}`;
+}
+
+function sourcesQuery(sources: readonly string[]): string {
+  return sources.map((name) => `&source=${encodeURIComponent(name)}`).join("");
 }
 
 /** Returns the URL path of a source, percent-encoding each part. */

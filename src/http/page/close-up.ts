@@ -1,6 +1,6 @@
 /** One live source large, or all live sources of a stream side by side. */
 /// <reference lib="dom" />
-import type { ApiClient, SourceStateJson, StreamJson } from "./api.ts";
+import { type ApiClient, type SourceStateJson, type StreamJson, streamPath } from "./api.ts";
 import { element, setText } from "./dom.ts";
 import { compareNames } from "./natural-order.ts";
 import type { PictureOptions } from "./picture.ts";
@@ -154,8 +154,7 @@ export class CloseUp {
   /** Requests the last five minutes of the stream's sources. */
   async #loadHistory(stream: string): Promise<void> {
     try {
-      const path = `/api/streams/${encodeURIComponent(stream)}`;
-      const { sources } = await this.#api.get<StreamJson>(path);
+      const { sources } = await this.#api.get<StreamJson>(streamPath(stream));
       if (this.#route?.stream !== stream) return;
       for (const { name, live } of sources) {
         if (live !== null) this.#cards.get(name)?.setHistory(live);

@@ -1,5 +1,5 @@
 /** The gaps of a stream: numbers of frames that are not stored. */
-import type { ApiClient, FrameJson, GapJson } from "./api.ts";
+import { type ApiClient, type FrameJson, type GapJson, streamPath } from "./api.ts";
 import { parseNanoseconds } from "./format.ts";
 
 /** Limit of gaps that are requested. */
@@ -34,7 +34,7 @@ export class GapList {
     const found: GapJson[] = [];
     for (let after: string | null = ""; after !== null && found.length < maxGaps;) {
       const from = after === "" ? "" : `&after=${encodeURIComponent(after)}`;
-      const path = `/api/streams/${encodeURIComponent(stream)}/gaps?limit=500${from}`;
+      const path = `${streamPath(stream)}/gaps?limit=500${from}`;
       const page: { gaps: GapJson[]; next: string | null } = await this.#api.get(path);
       found.push(...page.gaps);
       after = page.next;

@@ -1,6 +1,13 @@
 /** The recorded view: frames of one time side by side, with timeline, stepping and playback. */
 /// <reference lib="dom" />
-import { type ApiClient, ApiError, captureRange, type StateJson, type StreamJson } from "./api.ts";
+import {
+  type ApiClient,
+  ApiError,
+  captureRange,
+  type StateJson,
+  type StreamJson,
+  streamPath,
+} from "./api.ts";
 import { parseDestination } from "./destination.ts";
 import { element, setText } from "./dom.ts";
 import { displayCount, displayDateTime, parseNanoseconds, zoneName } from "./format.ts";
@@ -208,8 +215,7 @@ export class RecordedView implements NavigatorHandlers, TransportHandlers {
     setText(this.#title, stream);
     void this.#streams.show(stream);
     try {
-      const path = `/api/streams/${encodeURIComponent(stream)}`;
-      const { sources, otherSources = 0 } = await this.#api.get<StreamJson>(path);
+      const { sources, otherSources = 0 } = await this.#api.get<StreamJson>(streamPath(stream));
       if (this.#stream !== stream) return false;
       for (const source of sources.toSorted((one, other) => compareNames(one.name, other.name))) {
         const [first, last] = captureRange([source]);
