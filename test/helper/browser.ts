@@ -1,6 +1,6 @@
 // Drives a real browser and reads what its page shows.
 
-import { hangMs, until } from "./time.ts";
+import { hangMs, until, within } from "./time.ts";
 
 const path = ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"]
   .map((name) => Bun.which(name))
@@ -10,8 +10,8 @@ const path = ["chromium", "chromium-browser", "google-chrome-stable", "google-ch
 export const noBrowser: string =
   path === undefined || process.platform === "win32" ? "skipped: needs chromium: " : "";
 
-/** Time between two looks at the page in milliseconds. Each takes time of the page. */
-const pollMs = 20;
+/** Interval in milliseconds at which a page checks what a test waits for. */
+const watchIntervalMs = 10;
 
 /** How the page is displayed. */
 export interface Look {
@@ -154,26 +154,27 @@ export class Browser {
     return await this.#view.screenshot({ encoding: "buffer" });
   }
 
-  /** Waits until an expression in the page is true. */
+  /** Waits until an expression in the page is true. The page itself watches it. */
   async until(what: string, expression: string): Promise<void> {
+    const watch = `new Promise((resolve) => {
+      const check = () => {
+        const isSo = (() => { try { return Boolean(${expression}); } catch { return false; } })();
+        if (isSo) resolve(true); else setTimeout(check, ${watchIntervalMs});
+      };
+      check();
+    })`;
     let isSo = false;
-    let isAsking = false;
+    // A page that is loaded anew forgets what it watches.
     const ask = async (): Promise<void> => {
-      isAsking = true;
-      isSo = await this.read<boolean>(`Boolean(${expression})`).finally(() => (isAsking = false));
+      while (!isSo) {
+        isSo = await this.read<boolean>(watch).catch(() => false);
+        if (!isSo) await Bun.sleep(watchIntervalMs);
+      }
     };
-    try {
-      await until(
-        what,
-        () => {
-          if (!isSo && !isAsking) void ask().catch(() => {});
-          return isSo;
-        },
-        pollMs,
-      );
-    } catch (error) {
-      throw new Error(`${error}; on the console: ${this.console.join("\n") || "nothing"}`);
-    }
+    await within(ask(), () => {
+      isSo = true;
+      return `${what} did not come; on the console: ${this.console.join("\n") || "nothing"}`;
+    });
   }
 
   close(): void {

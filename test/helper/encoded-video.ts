@@ -84,6 +84,22 @@ export async function pictureHashes(file: string): Promise<string[]> {
   );
 }
 
+/** Encodes a clip as a container, and returns the place of each access unit's picture in the video. */
+export async function displayOrder(
+  file: string,
+  kind: keyof typeof encodings,
+  pictures: number,
+  input: readonly string[],
+): Promise<number[]> {
+  await encode(file, kind, pictures, input);
+  const listing = await ffmpeg("-i", file, "-map", "0:v:0", "-c", "copy", "-f", "framemd5", "-");
+  const lines = listing.toString().split("\n");
+  // Stream, decoding time, time of the picture.
+  const times = lines.filter((line) => /^\d/.test(line)).map((line) => Number(line.split(",")[2]));
+  const sorted = times.toSorted((one, other) => one - other);
+  return times.map((time) => sorted.indexOf(time));
+}
+
 function hashesIn(listing: Buffer): string[] {
   const lines = listing.toString().split("\n");
   return lines

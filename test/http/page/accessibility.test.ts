@@ -13,6 +13,8 @@ const { load, needs } =
 
 describe.skipIf(load === undefined)(`${needs}the page`, () => {
   let viewed: Viewed;
+  /** A server without frames. */
+  let empty: Viewed;
   let browser: Browser;
   const feeds = [new FrameFeed(), new FrameFeed()];
   let sending: Promise<unknown>[] = [];
@@ -20,7 +22,7 @@ describe.skipIf(load === undefined)(`${needs}the page`, () => {
 
   beforeAll(async () => {
     axe = readFileSync(load!.resolve("axe-core/axe.min.js"), "utf8");
-    viewed = await startViewed();
+    [viewed, empty] = await Promise.all([startViewed(), startViewed()]);
     const to = viewed.server.address;
     const old = new Camera(viewed.server, "old", "camera");
     for (let number = 1; number <= 3; number++) {
@@ -47,7 +49,7 @@ describe.skipIf(load === undefined)(`${needs}the page`, () => {
     await Promise.allSettled(sending);
     expect(browser?.console).toEqual([]);
     browser?.close();
-    await viewed?.[Symbol.asyncDispose]();
+    await Promise.all([viewed, empty].map((one) => one?.[Symbol.asyncDispose]()));
   });
 
   /** Returns what axe finds on the page as it is. */
@@ -59,35 +61,41 @@ describe.skipIf(load === undefined)(`${needs}the page`, () => {
     );
   };
 
-  const views: Record<string, { hash: string; isShown: string; then?: string }> = {
-    "the wall": {
-      hash: "",
-      isShown: `${tile("thermal")}?.dataset.shownCount > 0 && ${tile("visible")}?.dataset.shownCount > 0`,
-    },
-    "the wall while it is arranged": {
-      hash: "",
-      isShown: `${tile("thermal")}?.dataset.shownCount > 0`,
-      then: `[...document.querySelectorAll(".wall-tools button")].at(-1).click()`,
-    },
-    "one source": {
-      hash: "#/yard?live&source=thermal",
-      isShown: `${card("thermal")}?.dataset.shownCount > 0`,
-    },
-    "a stream": { hash: "#/yard?live", isShown: `${card("visible")}?.dataset.shownCount > 0` },
-    "a recording": { hash: "#/old", isShown: `${panel("camera")}?.dataset.number === "3"` },
-    "the shortcuts": {
-      hash: "",
-      isShown: `document.querySelector("#link").textContent === "Connected"`,
-      then: `document.querySelector("#help").click()`,
-    },
-  };
+  const views: Record<string, { hash: string; isShown: string; then?: string; isEmpty?: boolean }> =
+    {
+      "the empty store": {
+        hash: "",
+        isShown: `document.querySelector("#live .notice:not([hidden])") !== null && document.querySelector("#store .place")`,
+        isEmpty: true,
+      },
+      "the wall": {
+        hash: "",
+        isShown: `${tile("thermal")}?.dataset.shownCount > 0 && ${tile("visible")}?.dataset.shownCount > 0`,
+      },
+      "the wall while it is arranged": {
+        hash: "",
+        isShown: `${tile("thermal")}?.dataset.shownCount > 0`,
+        then: `[...document.querySelectorAll(".wall-tools button")].at(-1).click()`,
+      },
+      "one source": {
+        hash: "#/yard?live&source=thermal",
+        isShown: `${card("thermal")}?.dataset.shownCount > 0`,
+      },
+      "a stream": { hash: "#/yard?live", isShown: `${card("visible")}?.dataset.shownCount > 0` },
+      "a recording": { hash: "#/old", isShown: `${panel("camera")}?.dataset.number === "3"` },
+      "the shortcuts": {
+        hash: "",
+        isShown: `document.querySelector("#link").textContent === "Connected"`,
+        then: `document.querySelector("#help").click()`,
+      },
+    };
 
-  for (const [name, { hash, isShown, then }] of Object.entries(views)) {
+  for (const [name, { hash, isShown, then, isEmpty = false }] of Object.entries(views)) {
     for (const scheme of ["light", "dark"] as const) {
       test(`axe finds nothing wrong with ${name} in ${scheme} mode, on a desk or a phone`, async () => {
         for (const width of [1400, 390]) {
           await browser.look({ width, height: 844, scheme });
-          await browser.go(`${viewed.base}/${hash}`);
+          await browser.go(`${(isEmpty ? empty : viewed).base}/${hash}`);
           await browser.until(name, isShown);
           if (then !== undefined) await browser.read(then);
           expect(await violations()).toEqual([]);

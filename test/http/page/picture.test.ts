@@ -3,8 +3,10 @@
 // Covers: http/page/picture-input.ts, http/page/recorded-video.ts, http/page/stored-picture.ts
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { join } from "node:path";
+import { codecName } from "../../../src/http/page/video-player.ts";
 import { Browser, noBrowser, type Position } from "../../helper/browser.ts";
-import { groupLength, unitsOf } from "../../helper/encoded-video.ts";
+import { displayOrder, groupLength, unitsOf } from "../../helper/encoded-video.ts";
 import { needs } from "../../helper/ffmpeg.ts";
 import { card, panel, tile } from "../../helper/page.ts";
 import { encodePng } from "../../helper/png.ts";
@@ -25,6 +27,9 @@ const colour = encodePng({
     ).flat(),
   ),
 });
+
+/** Red, green and blue of a pixel of a large picture, whose neighbours all differ. */
+const valueAt = (x: number, y: number) => [(x * 83) % 256, (y * 59) % 256, (x * 7 + y * 13) % 256];
 
 /** Value of a pixel of the thermal test picture. */
 const warmthAt = (x: number, y: number) => 27_000 + x * 50 + y * 7;
@@ -198,6 +203,75 @@ describe.skipIf(noBrowser !== "")(`${noBrowser}a picture`, () => {
     expect(data.slice(middle, middle + 3)).toEqual([9, 90, 200]);
   });
 
+  test("a thumbnail takes the pixels of its tile, and the value under the pointer is that of the stored pixel", async () => {
+    const [wide, high] = [1600, 1200];
+    const large = encodePng({
+      ...{ width: wide, height: high, colour: "rgb8" },
+      pixels: Buffer.from(
+        Uint8Array.from({ length: wide * high * 3 }, (_, at) => {
+          const pixel = Math.floor(at / 3);
+          return valueAt(pixel % wide, Math.floor(pixel / wide))[at % 3]!;
+        }).buffer,
+      ),
+    });
+    await browser.look({ width: 390, height: 844 });
+    await browser.go(viewed.base);
+    await browser.read(`(() => {
+      const draw = CanvasRenderingContext2D.prototype.drawImage;
+      CanvasRenderingContext2D.prototype.drawImage = function (image, ...rest) {
+        this.canvas.dataset.drawnWidth = image.width;
+        return draw.call(this, image, ...rest);
+      };
+    })()`);
+    const camera = new Camera(viewed.server, "yard", "large");
+    await camera.store(large, "1.png");
+    const canvas = `${tile("large")}?.querySelector(".picture canvas")`;
+    await browser.until("the picture", `${tile("large")}?.dataset.shownNumber === "1"`);
+    const [drawn, across] = await browser.read<[string, number]>(
+      `[${canvas}.dataset.drawnWidth, ${canvas}.width]`,
+    );
+    expect(Number(drawn)).toBeLessThanOrEqual(across);
+    const { x, y } = await browser.read<Position>(
+      `(({ left, top, width, height }) => ({ x: left + width / 3, y: top + height / 2 }))(${canvas}.getBoundingClientRect())`,
+    );
+    for (const step of [0, 1, 2]) {
+      await browser.mouse("mouseMoved", { x: x + step, y });
+      const value = `${tile("large")}.querySelector(".value")`;
+      await browser.until("a value", `!${value}.hidden`);
+      const said = await browser.read<string>(`${value}.textContent`);
+      const [, column, row, value1] = /^(\d+), (\d+): (.*)$/.exec(said)!;
+      expect(value1).toBe(valueAt(Number(column), Number(row)).join(" "));
+    }
+    await browser.mouse("mouseMoved", { x: 1, y: 1 });
+    await camera.store(large, "2.png");
+    await browser.until("the next picture", `${tile("large")}.dataset.shownNumber === "2"`);
+    expect(Number(await browser.read<string>(`${canvas}.dataset.drawnWidth`))).toBe(Number(drawn));
+    await camera.end();
+    await browser.look({ width: 1280, height: 900 });
+  });
+
+  test("f shows the wall, one source or a recorded picture on the whole screen, and ends that", async () => {
+    const camera = new Camera(viewed.server, "yard", "front");
+    await camera.store(colour, "1.png");
+    for (const [hash, view, full] of [
+      ["", tile("front"), `document.querySelector(".wall")`],
+      ["#/yard?live&source=front", card("front"), `${card("front")}.querySelector(".picture")`],
+      ["#/yard?source=front", panel("front"), `${panel("front")}.querySelector(".picture")`],
+    ] as const) {
+      await browser.go(`${viewed.base}/${hash}`);
+      await browser.until("the picture", `${view}?.querySelector(".picture:not(.empty)")`);
+      await browser.press("f");
+      await browser.until("the whole screen", `document.fullscreenElement === ${full}`);
+      const { width, height } = await browser.read<{ width: number; height: number }>(
+        `document.fullscreenElement.getBoundingClientRect().toJSON()`,
+      );
+      expect([width, height]).toEqual([1280, 900]);
+      await browser.press("f");
+      await browser.until("its end", "document.fullscreenElement === null");
+    }
+    await camera.end();
+  });
+
   describe.skipIf(needs !== "")(`${needs}of encoded video`, () => {
     const pictures = 2 * groupLength;
     /** Grey of each picture, 3 apart, and what a browser makes of it. */
@@ -302,21 +376,75 @@ describe.skipIf(noBrowser !== "")(`${noBrowser}a picture`, () => {
       await odd.end();
     });
 
-    test("video that the browser cannot decode has one sentence instead", async () => {
-      const odd = new Camera(viewed.server, "video", "modern");
-      const h265 = await unitsOf(temporaryFolder(), "H.265 main", 2);
-      await odd.store(h265[0]!, "1.h265");
+    test("each access unit with B-frames has its own picture, live, stepped and sought", async () => {
+      const folder = temporaryFolder();
+      const length = groupLength;
+      const order = await displayOrder(join(folder, "clip.mp4"), "B-frames", length, input);
+      const clip = await unitsOf(folder, "B-frames", length, input);
+      // It shows what the test is about.
+      expect(order.slice(0, 3)).not.toEqual([0, 1, 2]);
+      const odd = new Camera(viewed.server, "video", "reordered");
       await browser.go(viewed.base);
-      const note = `${tile("modern")}?.querySelector(".note")`;
-      await browser.until(
-        "a sentence or the picture",
-        `${tile("modern")}?.dataset.shownNumber === "1"`,
+      for (const [index, unit] of clip.entries()) {
+        odd.give(unit, `${index + 1}.h264`, BigInt(index + 1) * 33_000_000n);
+      }
+      const expectUnit = async (view: string, number: number) => {
+        for (const channel of await middleOf(view)) {
+          expect([number, Math.abs(channel - greyOf(order[number - 1]! + 1)) < 1.5]).toEqual([
+            number,
+            true,
+          ]);
+        }
+      };
+      await odd.arrived();
+      await browser.until("most pictures", `${tile("reordered")}?.dataset.shownCount > 20`);
+      const shown = await browser.read<string>(`${tile("reordered")}.dataset.shownNumber`);
+      await expectUnit(tile("reordered"), Number(shown));
+      await odd.end();
+      await browser.go(`${viewed.base}/#/video?source=reordered`);
+      const view = panel("reordered");
+      const at = (number: number) =>
+        browser.until(`frame ${number}`, `${view}?.dataset.number === "${number}"`);
+      await at(length);
+      await expectUnit(view, length);
+      await browser.press("Home");
+      await at(1);
+      for (let number = 2; number <= 12; number++) {
+        await browser.press("ArrowRight");
+        await at(number);
+        await expectUnit(view, number);
+      }
+      for (const number of [7, 25, 3]) {
+        await browser.press("g");
+        await browser.type(`${number}`);
+        await browser.press("Enter");
+        await at(number);
+        await expectUnit(view, number);
+      }
+    });
+
+    test("H.265 is shown live and recorded, or one sentence where the browser cannot decode it", async () => {
+      const odd = new Camera(viewed.server, "modern", "camera");
+      const [unit] = await unitsOf(temporaryFolder(), "H.265 main", 2);
+      await odd.store(unit!, "1.h265");
+      await browser.go(viewed.base);
+      const canDecode = await browser.read<boolean>(
+        `VideoDecoder.isConfigSupported({ codec: ${JSON.stringify(codecName(unit!, "h265"))} }).then(({ supported }) => supported)`,
       );
-      const text = await browser.read<string>(`${note}.textContent`);
-      expect([
-        "",
-        "This browser cannot decode H.265; latest.mjpeg shows it if the server has ffmpeg",
-      ]).toContain(text);
+      console.log(`this browser ${canDecode ? "decodes" : "does not decode"} H.265`);
+      const sentence =
+        "This browser cannot decode H.265; latest.mjpeg shows it if the server has ffmpeg";
+      for (const [hash, view] of [
+        ["", tile("camera")],
+        ["#/modern", panel("camera")],
+      ] as const) {
+        await browser.go(`${viewed.base}/${hash}`);
+        const note = `${view}?.querySelector(".note")`;
+        const isShown = canDecode
+          ? `${view}?.querySelector(".picture:not(.empty)")`
+          : `${note}?.textContent === ${JSON.stringify(sentence)} && !${note}.hidden`;
+        await browser.until("the picture or the sentence", isShown);
+      }
       await odd.end();
     });
   });
