@@ -1,6 +1,7 @@
 // The page of the executable in a real browser, while frames are being sent.
 //
-// Covers: http/page/api.ts, http/page/close-up.ts, http/page/dialogs.ts, http/page/dom.ts,
+// Covers: http/page/api.ts, http/page/close-up.ts, http/page/decode-worker.ts,
+//   http/page/dialogs.ts, http/page/dom.ts,
 //   http/page/event-stream.ts, http/page/frame-image.ts, http/page/frame-navigator.ts,
 //   http/page/frame-panel.ts,
 //   http/page/frame-decoder.ts, http/page/keyboard.ts, http/page/live-frames.ts,

@@ -12,7 +12,8 @@ import { browserStorage, Preferences } from "./preferences.ts";
 import { RecordedView } from "./recorded-view.ts";
 import { parseHash } from "./route.ts";
 import { PageLogin } from "./login.ts";
-import { FrameDecoder, serveDecodeWorker } from "./frame-decoder.ts";
+import { serveDecodeWorker } from "./decode-worker.ts";
+import { FrameDecoder } from "./frame-decoder.ts";
 
 const isWorker = typeof document === "undefined";
 
