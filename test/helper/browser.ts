@@ -12,6 +12,8 @@ export const noBrowser: string =
 
 /** Interval in milliseconds at which a page checks what a test waits for. */
 const watchIntervalMs = 10;
+/** Time in milliseconds after which the page is asked again. */
+const maxWatchMs = 1000;
 
 /** How the page is displayed. */
 export interface Look {
@@ -157,9 +159,11 @@ export class Browser {
   /** Waits until an expression in the page is true. The page itself watches it. */
   async until(what: string, expression: string): Promise<void> {
     const watch = `new Promise((resolve) => {
+      const end = performance.now() + ${maxWatchMs};
       const check = () => {
         const isSo = (() => { try { return Boolean(${expression}); } catch { return false; } })();
-        if (isSo) resolve(true); else setTimeout(check, ${watchIntervalMs});
+        if (isSo || performance.now() > end) resolve(isSo);
+        else setTimeout(check, ${watchIntervalMs});
       };
       check();
     })`;
