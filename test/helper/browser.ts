@@ -1,6 +1,6 @@
 // Drives a real browser and reads what its page shows.
 
-import { hangMs, until, within } from "./time.ts";
+import { hangMs, within } from "./time.ts";
 
 const path = ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"]
   .map((name) => Bun.which(name))
@@ -40,17 +40,8 @@ export class Browser {
     this.console = console;
   }
 
+  /** Opens a page. The first one of a process starts its browser. */
   static async open(): Promise<Browser> {
-    let browser: Browser | undefined;
-    // A browser that an earlier file of this process has closed may not have ended yet.
-    await until("a browser", async () => {
-      browser = await Browser.#start().catch(() => undefined);
-      return browser !== undefined;
-    });
-    return browser!;
-  }
-
-  static async #start(): Promise<Browser> {
     const said: string[] = [];
     const view = new Bun.WebView({
       backend: {
@@ -181,9 +172,9 @@ export class Browser {
     });
   }
 
+  /** Closes the page. The browser stays for the next file of this process, and ends with it. */
   close(): void {
     this.#view.close();
-    Bun.WebView.closeAll();
   }
 }
 
