@@ -21,9 +21,9 @@ const maxColourPixels = 2 ** 26;
 
 /**
  * Scale up to which an image is reduced to its room. Thumbnails of 4K pictures would otherwise take
- * 33 MB each.
+ * 33 MB each. Larger ones are left as they are, because they take little and reducing takes time.
  */
-const maxReducedScale = 0.5;
+const maxReducedScale = 0.25;
 
 /** How the range of grey values is chosen: per image, smoothed from the one before, or fixed. */
 type RangeMode = "fresh" | "follow" | "keep";
@@ -76,7 +76,7 @@ async function decode(request: DecodeRequest): Promise<DecodedFrame> {
   }
 }
 
-/** Decodes an image to fill its room. Undefined if that would save little memory. */
+/** Decodes an image to fill its room. Undefined if it is not much larger than that. */
 async function reduce(
   blob: Blob,
   { width, height }: PixelSize,
@@ -85,7 +85,7 @@ async function reduce(
   const scale = room === undefined ? Infinity : Math.min(room.width / width, room.height / height);
   if (scale > maxReducedScale) return undefined;
   const resizeWidth = Math.ceil(width * scale);
-  const image = await createImageBitmap(blob, { resizeWidth, resizeQuality: "medium" });
+  const image = await createImageBitmap(blob, { resizeWidth, resizeQuality: "high" });
   // The browser has turned the image, as its metadata says, so it does not fill the room.
   const isTurned = width > height !== image.width > image.height;
   if (!isTurned) return { image, width, height, scale: image.width / width };
