@@ -6,6 +6,7 @@ const hidden = "…";
 /** Environment variables whose values are secrets. */
 export const secretVariables: readonly string[] = [
   ...["FRAMES_KEY", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"],
+  "AWS_CONTAINER_AUTHORIZATION_TOKEN",
   ...["S3_SECRET_ACCESS_KEY", "S3_SESSION_TOKEN"],
 ];
 

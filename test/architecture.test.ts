@@ -116,6 +116,7 @@ const innerLayers: Record<string, string[][]> = {
   protocol: [["*"], ["send", "receive"], ["playback", "article"]],
   source: [["*"], ["image"], ["live"], ["files", "media"], ["recording"]],
   store: [["*"], ["journal"], ["directory", "bucket"], ["verify"]],
+  "store/bucket": [["response-body.ts"], ["credentials"], ["*"]],
   client: [["plan"], ["*"], ["article"]],
   server: [["playback"], ["*"]],
   cli: [["help"], ["args"], ["output"], ["bench", "python"], ["*"]],

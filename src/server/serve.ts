@@ -81,7 +81,7 @@ const defaultTimeout = 30_000;
 
 /**
  * Serves a store in `directory`, which is created if missing, or in a bucket `s3://BUCKET/PREFIX`.
- * The usual `AWS_` environment variables name the bucket's engine and keys.
+ * Engine and keys of a bucket come from the usual `AWS_` variables, profiles and roles.
  *
  * @throws {FramesError} `store`, `locked`, `unreachable` or `usage`
  *

@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { formatKey, type KeyEntry } from "../../src/auth/key.ts";
 import { generateKey } from "../../src/keys/key-file.ts";
 import { BucketStore } from "../../src/store/bucket/bucket-store.ts";
+import { parseBucketLocation } from "../../src/store/bucket/location.ts";
 import { expectCode, summaryOf } from "../helper/delivery.ts";
 import { needs as needsBalancer, startBalancer } from "../helper/haproxy.ts";
 import {
@@ -99,9 +100,7 @@ async function expectFrames(prefix: string, expected: ReadonlyMap<string, string
   };
   await Promise.all(Array.from({ length: 8 }, compare));
   expect(wrong).toEqual([]);
-  const { endpoint, accessKeyId, secretAccessKey } = engine!;
-  const keys = { region: "us-east-1", accessKeyId, secretAccessKey };
-  const place = { bucket: "frames", prefix, endpoint, ...keys };
+  const place = parseBucketLocation(`s3://frames/${prefix}`, engine!.environment);
   const store = await BucketStore.open(place, { clock: Date.now });
   try {
     const database = new Database(store.journalPath, { readonly: true });

@@ -18,8 +18,6 @@ const keys = { accessKeyId: "frames-access", secretAccessKey: "frames-secret" } 
 /** A running engine. */
 export interface Engine {
   readonly endpoint: string;
-  readonly accessKeyId: string;
-  readonly secretAccessKey: string;
   /** Environment with which programs find it. */
   readonly environment: Record<string, string>;
   /** Creates a bucket and returns a client for it. */
@@ -64,7 +62,6 @@ export async function startEngine(): Promise<Engine> {
   let gateway: Bun.Subprocess | undefined;
   const engine: Engine = {
     endpoint,
-    ...keys,
     environment: {
       AWS_ENDPOINT_URL_S3: endpoint,
       AWS_REGION: "us-east-1",

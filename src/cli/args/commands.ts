@@ -23,7 +23,7 @@ export const commands: readonly Command[] = [
       "frames serve --listen :9726    (for other machines: frames help keys)",
       "frames serve --log json    (as a service: frames help service)",
     ],
-    topics: ["start", "keys", "view", "service", "retention", "many-machines"],
+    topics: ["start", "keys", "view", "service", "retention", "many-machines", "bucket-keys"],
   },
   {
     name: "send",

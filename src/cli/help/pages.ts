@@ -1,6 +1,7 @@
 /** The pages of the manual: one for each topic of `frames help`, in the order in which it lists them. */
 import article from "./article.md" with { type: "text" };
 import bandwidth from "./bandwidth.md" with { type: "text" };
+import bucketKeys from "./bucket-keys.md" with { type: "text" };
 import cameras from "./cameras.md" with { type: "text" };
 import container from "./container.md" with { type: "text" };
 import edge from "./edge.md" with { type: "text" };
@@ -48,6 +49,7 @@ export const pages: readonly Page[] = [
   page("service", "A server under systemd", service),
   page("container", "Docker, Windows", container),
   page("many-machines", "Many servers and an S3 bucket", manyMachines),
+  page("bucket-keys", "Keys of a bucket: AWS profiles, roles", bucketKeys),
   page("retention", "Remove old frames", retention),
   page("article", "The Python programs of the article", article),
   page("exit-codes", "What exit codes mean", exitCodes),

@@ -22,7 +22,7 @@ export class BucketSnapshot {
    * @throws {FramesError} `missing` if there is no store, `store` if it cannot be read
    */
   static async open(location: BucketLocation): Promise<BucketSnapshot> {
-    const s3 = new S3(location);
+    const s3 = await S3.open(location);
     const snapshot = new BucketSnapshot(s3, await readStoreMarker(s3));
     try {
       await snapshot.refresh();

@@ -103,7 +103,7 @@ export class BucketStore implements FrameStore {
    * needed operation
    */
   static async open(location: BucketLocation, options: BucketStoreOptions): Promise<BucketStore> {
-    const s3 = new S3(location, options.timeouts);
+    const s3 = await S3.open(location, options.timeouts);
     const store = new BucketStore(s3, await openStoreMarker(s3), options);
     try {
       await store.#logSync.sync();

@@ -1,9 +1,13 @@
 /**
- * Parses the address of a bucket, `s3://BUCKET/PREFIX`, and the usual AWS environment variables.
+ * Parses the address of a bucket, `s3://BUCKET/PREFIX`, and the usual settings of AWS.
  */
 import { FramesError, usageError } from "../../errors.ts";
 import { containsSecret } from "../../safe-text.ts";
-import { type BucketLocation } from "./s3.ts";
+import { CredentialCache } from "./credentials/credential-cache.ts";
+import { type Environment, firstSet } from "./credentials/environment.ts";
+import { selectProvider } from "./credentials/select-provider.ts";
+import { readSharedProfile, type SharedProfile } from "./credentials/shared-profile.ts";
+import type { BucketLocation } from "./s3.ts";
 
 /** Returns whether a location is the address of a bucket and not a directory. */
 export function isBucketLocation(location: string): boolean {
@@ -11,14 +15,12 @@ export function isBucketLocation(location: string): boolean {
 }
 
 /**
- * Parses the address of a bucket, and reads endpoint, region and credentials from the environment.
+ * Parses the address of a bucket. Endpoint, region and keys come from the environment, or from
+ * where the environment says.
  *
  * @throws {FramesError} `usage`, with a message that contains no secret
  */
-export function parseBucketLocation(
-  text: string,
-  environment: Readonly<Record<string, string | undefined>>,
-): BucketLocation {
+export function parseBucketLocation(text: string, environment: Environment): BucketLocation {
   const [, bucket, prefixText = ""] = /^s3:\/\/([^/]+)(?:\/(.*))?$/i.exec(text) ?? [];
   if (bucket === undefined) throw locationError(text, "expected s3://BUCKET or s3://BUCKET/PREFIX");
   if (!/^[a-z0-9][a-z0-9._-]{1,253}[a-z0-9]$/i.test(bucket)) {
@@ -34,34 +36,49 @@ export function parseBucketLocation(
       "a part of the prefix is empty, a dot, or contains control characters",
     );
   }
-  const first = (...names: string[]) => {
-    for (const name of names) {
-      const value = environment[name];
-      if (value !== undefined && value !== "") return value;
-    }
+  const profile = readProfile(environment);
+  const region =
+    firstSet(environment, "AWS_REGION", "AWS_DEFAULT_REGION", "S3_REGION") ??
+    profile?.settings.get("region") ??
+    "us-east-1";
+  const endpoint =
+    checkedEndpoint(text, environment, "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "S3_ENDPOINT") ??
+    checkedEndpoint(text, Object.fromEntries(profile?.settings ?? []), "endpoint_url");
+  const sts = {
+    region,
+    endpoint: checkedEndpoint(text, environment, "AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL"),
+  };
+  const provider = selectProvider({ environment, location: text, profile, sts });
+  return { bucket, prefix, endpoint, region, credentials: new CredentialCache(provider) };
+}
+
+/**
+ * Returns the profile, for its region, address and keys. With keys in the environment it may be
+ * unreadable, because a service is often kept out of home directories.
+ */
+function readProfile(environment: Environment): SharedProfile | undefined {
+  try {
+    return readSharedProfile(environment);
+  } catch (error) {
+    const keyId = firstSet(environment, "AWS_ACCESS_KEY_ID", "S3_ACCESS_KEY_ID");
+    const isNeeded = keyId === undefined || firstSet(environment, "AWS_PROFILE") !== undefined;
+    if (isNeeded) throw error;
     return undefined;
-  };
-  const accessKeyId = first("AWS_ACCESS_KEY_ID", "S3_ACCESS_KEY_ID");
-  const secretAccessKey = first("AWS_SECRET_ACCESS_KEY", "S3_SECRET_ACCESS_KEY");
-  if (accessKeyId === undefined || secretAccessKey === undefined) {
-    throw usageError(
-      `Cannot reach ${text}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (frames help many-machines)`,
-    );
   }
-  const endpoint = first("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "S3_ENDPOINT");
-  if (endpoint !== undefined && !/^https?:\/\/[^/?#@]+\/?$/i.test(endpoint)) {
-    const reason = "expected http://HOST:PORT or https://HOST";
-    throw locationError(text, `AWS_ENDPOINT_URL_S3 is not an endpoint: ${reason}`);
-  }
-  return {
-    bucket,
-    prefix,
-    endpoint: endpoint?.replace(/\/$/, ""),
-    region: first("AWS_REGION", "AWS_DEFAULT_REGION", "S3_REGION") ?? "us-east-1",
-    accessKeyId,
-    secretAccessKey,
-    sessionToken: first("AWS_SESSION_TOKEN", "S3_SESSION_TOKEN"),
-  };
+}
+
+/** Returns the address in the first of these settings that has a value, without a slash at its end. */
+function checkedEndpoint(
+  location: string,
+  settings: Environment,
+  ...names: string[]
+): string | undefined {
+  const name = names.find((each) => firstSet(settings, each) !== undefined);
+  if (name === undefined) return undefined;
+  const endpoint = settings[name]!;
+  if (/^https?:\/\/[^/?#@]+\/?$/i.test(endpoint)) return endpoint.replace(/\/$/, "");
+  const reason = "expected http://HOST:PORT or https://HOST";
+  throw locationError(location, `${name} is not an endpoint: ${reason}`);
 }
 
 function locationError(text: string, reason: string): FramesError {

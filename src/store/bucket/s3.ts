@@ -4,7 +4,18 @@
  * client also drops headers such as If-None-Match.
  */
 import { defined } from "../../common/defined.ts";
-import { FramesError, systemCode, systemSentence } from "../../errors.ts";
+import { FramesError, systemCode } from "../../errors.ts";
+import type { CredentialCache } from "./credentials/credential-cache.ts";
+import type { Credentials } from "./credentials/credentials.ts";
+import { readAtMost } from "./response-body.ts";
+import {
+  errorSentences,
+  reasonOf,
+  refusalSentences,
+  sentenceOf,
+  transientCodes,
+  TransientError,
+} from "./s3-errors.ts";
 
 /** Address of a bucket, and the credentials for it. */
 export interface BucketLocation {
@@ -14,9 +25,7 @@ export interface BucketLocation {
   /** Address of the engine. Default: Amazon S3 in the region. */
   readonly endpoint?: string | undefined;
   readonly region: string;
-  readonly accessKeyId: string;
-  readonly secretAccessKey: string;
-  readonly sessionToken?: string | undefined;
+  readonly credentials: CredentialCache;
 }
 
 /** Timeouts of a client, in milliseconds. */
@@ -91,7 +100,9 @@ export class S3 {
    * machine.
    */
   readonly isSecureTransport: boolean;
-  readonly #client: Bun.S3Client;
+  /** Client with the newest credentials. */
+  #client: Bun.S3Client;
+  #clientCredentials: Credentials;
   readonly #bucketLocation: BucketLocation;
   readonly #timeouts: S3Timeouts;
   readonly #closing = new AbortController();
@@ -99,20 +110,37 @@ export class S3 {
   /** Radosgw before version 18 expects the ETag of If-Match without quotes. */
   #sendsBareEtag = false;
 
-  constructor(bucketLocation: BucketLocation, timeouts: S3Timeouts = defaultTimeouts) {
-    const { bucket, prefix, endpoint, region, accessKeyId, secretAccessKey, sessionToken } =
-      bucketLocation;
+  private constructor(
+    bucketLocation: BucketLocation,
+    credentials: Credentials,
+    timeouts: S3Timeouts,
+  ) {
+    const { bucket, prefix, endpoint } = bucketLocation;
     this.location = `s3://${bucket}${prefix === "" ? "" : `/${prefix}`}`;
     this.isSecureTransport = endpoint === undefined || secureEndpoint.test(endpoint);
     this.#bucketLocation = bucketLocation;
     this.#timeouts = timeouts;
-    this.#client = new Bun.S3Client({
-      bucket,
-      region,
-      accessKeyId,
-      secretAccessKey,
-      ...defined({ endpoint, sessionToken }),
-    });
+    this.#client = createClient(bucketLocation, credentials);
+    this.#clientCredentials = credentials;
+  }
+
+  /**
+   * Returns the client of a bucket. Sends no request to the engine yet.
+   *
+   * @throws {FramesError} `usage` or `store` if there are no credentials
+   */
+  static async open(location: BucketLocation, timeouts = defaultTimeouts): Promise<S3> {
+    return new S3(location, await location.credentials.get(), timeouts);
+  }
+
+  /** Returns the client that signs the next request. */
+  async #currentClient(): Promise<Bun.S3Client> {
+    const credentials = await this.#bucketLocation.credentials.get();
+    if (credentials !== this.#clientCredentials) {
+      this.#client = createClient(this.#bucketLocation, credentials);
+      this.#clientCredentials = credentials;
+    }
+    return this.#client;
   }
 
   /** Returns the length of the key of `path`, in bytes. */
@@ -216,7 +244,8 @@ export class S3 {
    */
   async bytes(path: string, maxBytes: number): Promise<Uint8Array | undefined> {
     return this.#read(path, defaultObjectBytes, async (response) => {
-      const bytes = await readAtMost(response, maxBytes);
+      const declaredBytes = Number(response.headers.get("content-length"));
+      const bytes = await readAtMost(response.body, maxBytes, declaredBytes);
       if (bytes !== undefined) return bytes;
       throw this.#failure("read", path, `it has more than ${maxBytes} bytes`);
     });
@@ -279,11 +308,13 @@ export class S3 {
     try {
       const prefix = this.#key(pathPrefix);
       const options = continuationToken === undefined ? { prefix } : { prefix, continuationToken };
-      return await Promise.race([this.#client.list(options), timeout]);
+      const client = await this.#currentClient();
+      return await Promise.race([client.list(options), timeout]);
     } catch (error) {
-      throw errorSentences[systemCode(error) ?? ""] === undefined
-        ? error
-        : this.#failure("list", pathPrefix, sentenceOf(systemCode(error)!));
+      const code = systemCode(error) ?? "";
+      if (!errorSentences.has(code)) throw error;
+      await this.#replaceRefused(code);
+      throw this.#failure("list", pathPrefix, this.#sentence(code));
     } finally {
       clearTimeout(timer);
     }
@@ -294,13 +325,14 @@ export class S3 {
     this.#closing.abort();
   }
 
-  #fetch(
+  async #fetch(
     method: "GET" | "HEAD" | "PUT" | "DELETE",
     path: string,
     request: S3Request,
     size: number,
   ): Promise<Response> {
-    const url = this.#client.presign(this.#key(path), { method, expiresIn: 3600 });
+    const client = await this.#currentClient();
+    const url = client.presign(this.#key(path), { method, expiresIn: 3600 });
     const { signal, ...rest } = request;
     return fetch(url, {
       ...rest,
@@ -341,13 +373,32 @@ export class S3 {
     const { status } = response;
     if (status >= 200 && status < 300) return;
     const code = /<Code>([A-Za-z0-9]{1,60})<\/Code>/.exec(await response.text())?.[1];
-    const reason = code === undefined ? `its answer was HTTP ${status}` : sentenceOf(code);
+    if (code !== undefined) await this.#replaceRefused(code);
+    const reason = code === undefined ? `its answer was HTTP ${status}` : this.#sentence(code);
     const isTransient =
       (status >= 500 && status !== 501 && status !== 507) ||
       status === 429 ||
       transientCodes.has(code ?? "");
     if (isTransient) throw new TransientError(reason);
     throw this.#failure(verb, path, reason);
+  }
+
+  /**
+   * Loads other credentials if an error code of the engine says that it refused these.
+   *
+   * @throws {TransientError} if there are others
+   */
+  async #replaceRefused(code: string): Promise<void> {
+    if (refusalSentences.has(code) && (await this.#bucketLocation.credentials.replace())) {
+      throw new TransientError(this.#sentence(code));
+    }
+  }
+
+  /** Returns the message for an error code of the engine. */
+  #sentence(code: string): string {
+    const sentence = sentenceOf(code);
+    if (!refusalSentences.has(code)) return sentence;
+    return `${sentence}; ${this.#bucketLocation.credentials.remedy(code)}`;
   }
 
   #failure(verb: string, path: string, reason: string): FramesError {
@@ -391,68 +442,15 @@ export class S3 {
   }
 }
 
-/** Returns the body of a response; undefined if it has more than `maxBytes`, without reading it all. */
-async function readAtMost(response: Response, maxBytes: number): Promise<Uint8Array | undefined> {
-  const chunks: Uint8Array[] = [];
-  let length = 0;
-  if (Number(response.headers.get("content-length")) > maxBytes) {
-    await response.body?.cancel();
-    return undefined;
-  }
-  for await (const chunk of response.body ?? []) {
-    length += chunk.length;
-    if (length > maxBytes) return undefined;
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks, length);
-}
-
-/** An error that a retry may not meet. */
-class TransientError extends Error {}
-
-function reasonOf(error: unknown): string {
-  if (error instanceof TransientError) return error.message;
-  if (error instanceof DOMException || (error instanceof Error && error.name === "TimeoutError")) {
-    return "it did not answer in time";
-  }
-  const code = systemCode(error);
-  return code === undefined ? systemSentence(error) : sentenceOf(code, systemSentence(error));
+function createClient(
+  { bucket, region, endpoint }: BucketLocation,
+  { accessKeyId, secretAccessKey, sessionToken }: Credentials,
+): Bun.S3Client {
+  const options = { bucket, region, endpoint, accessKeyId, secretAccessKey, sessionToken };
+  return new Bun.S3Client(defined(options));
 }
 
 /** Returns an ETag without quotes and without the mark of a weak one. */
 function unquoteEtag(etag: string): string {
   return etag.replace(/^(?:W\/)?"(.*)"$/, "$1");
-}
-
-/** S3 error codes that a retry may not meet. */
-const transientCodes = new Set([
-  "RequestTimeout",
-  "SlowDown",
-  "InternalError",
-  "ServiceUnavailable",
-]);
-
-/** Messages for S3 error codes. */
-const errorSentences: Record<string, string> = {
-  NoSuchBucket: "the bucket does not exist; create it first",
-  InvalidAccessKeyId: "the access key is unknown there; check AWS_ACCESS_KEY_ID",
-  SignatureDoesNotMatch: "the secret key is wrong; check AWS_SECRET_ACCESS_KEY",
-  AccessDenied: "the access key lacks a permission; it needs to get, put, delete and list objects",
-  ExpiredToken: "the session token has expired; set a new AWS_SESSION_TOKEN",
-  InvalidToken: "the session token is wrong; check AWS_SESSION_TOKEN",
-  QuotaExceeded: "the bucket is full; delete objects, or raise its quota",
-  EntityTooLarge: "the object is larger than the engine accepts",
-  RequestTimeTooSkewed: "the clocks differ; set the clock of this machine",
-  PermanentRedirect: "the bucket is in another region; set AWS_REGION",
-  AuthorizationHeaderMalformed: "the bucket is in another region; set AWS_REGION",
-  InvalidBucketName: "the bucket name is not valid",
-  NotImplemented: "the engine does not support this request",
-  ConnectionRefused: "connection refused; check AWS_ENDPOINT_URL_S3",
-  ERR_HTTP_CONTENT_LENGTH_MISMATCH: "the frame was shorter than its size",
-};
-
-function sentenceOf(code: string, fallback = code): string {
-  const known = errorSentences[code];
-  if (known === undefined) return fallback;
-  return /^E|^Connection/.test(code) && !known.includes("token") ? known : `${known} (${code})`;
 }

@@ -16,6 +16,7 @@ import { LogSync } from "../../../src/store/bucket/log-sync.ts";
 import { encodeEntries, type LogEntry } from "../../../src/store/bucket/log-format.ts";
 import { LogCompactor } from "../../../src/store/bucket/compactor.ts";
 import { LocalIndex } from "../../../src/store/bucket/local-index.ts";
+import { parseBucketLocation } from "../../../src/store/bucket/location.ts";
 import { S3 } from "../../../src/store/bucket/s3.ts";
 import { type Engine, needs, startEngine } from "../../helper/radosgw.ts";
 import { type S3Proxy, startS3Proxy } from "../../helper/s3-proxy.ts";
@@ -61,10 +62,9 @@ async function openBucket(
   options: Partial<BucketStoreOptions> & { endpoint?: string } = {},
 ): Promise<BucketStore> {
   const { endpoint = engine!.endpoint, ...more } = options;
-  const { accessKeyId, secretAccessKey } = engine!;
-  const keys = { region: "us-east-1", accessKeyId, secretAccessKey };
+  const location = parseBucketLocation(`s3://frames/${prefix}`, engine!.environment);
   const usual = { clock: () => now, batchPolicy: { maxDelayMs: 20, lingerMs: 2 } };
-  return BucketStore.open({ bucket: "frames", prefix, endpoint, ...keys }, { ...usual, ...more });
+  return BucketStore.open({ ...location, endpoint }, { ...usual, ...more });
 }
 
 /** Returns the keys below a prefix. */
@@ -569,9 +569,7 @@ describe("journal of a bucket", () => {
 
 /** Opens the parts that write and compact session logs, without a whole store. */
 async function openChains(prefix: string) {
-  const { endpoint, accessKeyId, secretAccessKey } = engine!;
-  const keys = { region: "us-east-1", accessKeyId, secretAccessKey };
-  const s3 = new S3({ bucket: "frames", prefix, endpoint, ...keys });
+  const s3 = await S3.open(parseBucketLocation(`s3://frames/${prefix}`, engine!.environment));
   const mirror = new LocalIndex("any");
   const follower = new LogSync(s3, mirror);
   const chains = new Map<string, SessionLog>();
