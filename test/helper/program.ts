@@ -307,7 +307,7 @@ function theExecutable(): string[] {
 export function environment(more: Record<string, string> = {}): Record<string, string> {
   const result: Record<string, string> = {};
   for (const [name, value] of Object.entries(process.env)) {
-    if (value !== undefined && !/^(FRAMES_|XDG_|BUN_)/.test(name)) result[name] = value;
+    if (value !== undefined && !/^(FRAMES_|XDG_|BUN_|AWS_|S3_)/.test(name)) result[name] = value;
   }
   home ??= temporaryFolder();
   // Many servers run concurrently, and the default port of the page is fixed.
