@@ -82,6 +82,7 @@ export class SendConnection extends ClientConnection<SendConnectionResult> {
     );
     if (!isFirst) return;
     this.#isInterrupted = this.#options.sources.some((source) => source.hasUnsent);
+    this.#sender.announceStop(monotonicNow());
     this.#stopSources();
   }
 

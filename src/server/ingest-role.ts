@@ -228,8 +228,8 @@ export class IngestRole implements ConnectionRole {
   }
 
   closeReason(): FramesError | undefined {
-    if (!this.#receiver.isEnding) return undefined;
-    return new FramesError("interrupted", "The sender was stopped after its last frame");
+    if (!this.#receiver.isPeerStopping) return undefined;
+    return new FramesError("interrupted", "The sender was stopped before it was done");
   }
 
   stop(error?: FramesError): void {

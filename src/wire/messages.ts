@@ -157,7 +157,7 @@ export interface ControlBodies {
   [MessageType.end]: { frames: number };
   [MessageType.done]: Done;
   [MessageType.error]: { error: number; message: string; source?: number; sequence?: number };
-  [MessageType.ping]: { time: string };
+  [MessageType.ping]: { time: string; stopping?: boolean };
   [MessageType.pong]: { time: string; clock: string };
   [MessageType.gone]: { sequence: number; name: string };
   [MessageType.cursor]: { cursor: string };
@@ -306,7 +306,7 @@ const controlShapes: Record<ControlType, [Shape, Shape]> = {
     aborted: count,
   }),
   [MessageType.error]: objectOf(frameError, { source: sourceId, sequence: positive }),
-  [MessageType.ping]: objectOf({ time: decimal }),
+  [MessageType.ping]: objectOf({ time: decimal }, { stopping: boolean }),
   [MessageType.pong]: objectOf({ time: decimal, clock: decimal }),
   [MessageType.gone]: objectOf({ sequence: positive, name: text }),
   [MessageType.cursor]: objectOf({ cursor: cursorText }),

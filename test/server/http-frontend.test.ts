@@ -5,7 +5,7 @@ import { errors } from "../../src/errors.ts";
 import { DirectoryStore } from "../../src/store/directory/directory-store.ts";
 import { converse, end, frame, json, source } from "../helper/hostile.ts";
 import { until } from "../helper/time.ts";
-import { startViewed, type Viewed } from "../helper/viewing.ts";
+import { Camera, startViewed, type Viewed } from "../helper/viewing.ts";
 import { type } from "../wire/vectors.ts";
 
 const target = ({ server }: Viewed) => ({ port: Number(server.address.split(":").at(-1)) });
@@ -28,7 +28,7 @@ test("a client that was interrupted is no problem, and one that had another erro
   expect(await problems(viewed)).toEqual(["The sender says: timeout"]);
 });
 
-test("a sender that is ended between its END and DONE is no problem, and one before END is", async () => {
+test("a sender that ends early is no problem once it has said that it stops, or END", async () => {
   const events: string[] = [];
   await using viewed = await startViewed({
     onEvent: (event) => void events.push(event.type === "failed" ? event.error.code : event.type),
@@ -37,6 +37,7 @@ test("a sender that is ended between its END and DONE is no problem, and one bef
   using _ = spyOn(DirectoryStore.prototype, "flush").mockImplementation(() => mayFlush.promise);
   const frames = [source("a"), frame()];
   for (const [messages, code] of [
+    [[...frames, json(type.PING, { time: "0", stopping: true })], "interrupted"],
     [[...frames, end(1)], "interrupted"],
     [frames, "network"],
   ] as const) {
@@ -49,4 +50,19 @@ test("a sender that is ended between its END and DONE is no problem, and one bef
   }
   mayFlush.resolve();
   expect(await problems(viewed)).toHaveLength(1);
+});
+
+test("a sender that its user stops tells the server so", async () => {
+  await using viewed = await startViewed();
+  const lines: string[] = [];
+  const stop = new AbortController();
+  const camera = new Camera(viewed.server, "yard", "camera", {
+    signal: stop.signal,
+    onMessage: (_, line) => void lines.push(line),
+  });
+  await camera.store(new Uint8Array(9), "1.bin");
+  stop.abort();
+  await until("its word", () => lines.some((line) => /^PING .*"stopping":true/.test(line)));
+  await camera.end();
+  expect(await problems(viewed)).toEqual([]);
 });

@@ -58,6 +58,7 @@ export class Receiver implements MessageHandler {
   #hasNewData = false;
   #isShuttingDown = false;
   #isPeerAtFault = false;
+  #isPeerStopping = false;
   /**
    * The frame whose payload was being received when the connection stopped; sent in ERROR
    * `damaged`.
@@ -106,6 +107,11 @@ export class Receiver implements MessageHandler {
   /** Whether END has arrived and DONE was not sent yet. */
   get isEnding(): boolean {
     return this.#phase === "ending";
+  }
+
+  /** Whether a user has stopped the sender, or END has arrived, so that it may close before DONE. */
+  get isPeerStopping(): boolean {
+    return this.#isPeerStopping || this.isEnding;
   }
 
   /** Frames that have ended and are not covered by a receipt. */
@@ -369,6 +375,7 @@ export class Receiver implements MessageHandler {
       case MessageType.end:
         return this.#onEnd(message.body.frames);
       case MessageType.ping:
+        this.#isPeerStopping ||= message.body.stopping === true;
         // This PING crossed DONE. Nothing may be sent after DONE.
         if (this.#phase === "done") return;
         return this.#send(MessageType.pong, 0, {

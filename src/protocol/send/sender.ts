@@ -89,6 +89,12 @@ export class Sender implements MessageHandler {
     this.#options.onWritable();
   }
 
+  /** Tells the server that a user stops this sender, so that an early end is no fault. */
+  announceStop(now: number): void {
+    if (this.#phase !== "open") return;
+    this.#output.send(MessageType.ping, 0, { time: toWireTime(now), stopping: true });
+  }
+
   /** Queues ERROR as the last message; the caller sends it with `transmit`. */
   fail(error: FramesError): void {
     if (this.#phase === "done" || this.#phase === "failed") return;
