@@ -379,7 +379,7 @@ describe("failing connection to the S3 server", () => {
       const others = openVisible(store, { source: "thermal" });
       const outcomes = putFive(store);
       expect(await stored(others, "1.png")).toBe("stored");
-      expect(numbersIn(store)).toHaveLength(2);
+      await until("the frame before it", () => numbersIn(store).length === 2);
       expect(await outcomes).toEqual(Array(5).fill("stored"));
       const order = rows<{ seq: number }>(
         store,
