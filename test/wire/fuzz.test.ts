@@ -89,6 +89,13 @@ test("a receiver and a sender complete the conversations without mutations", asy
   }
 });
 
+test("a receiver withstands a SOURCE without a name behind an OFFER", async () => {
+  const said = dialogues[2]!.said.with(3, encodeControl(MessageType.source, 2, {} as never));
+  for (let index = 0; index < 500; index++) {
+    expect(await withstandsClient(Buffer.concat(said), new Random(index), 10)).toBeUndefined();
+  }
+});
+
 test(`a receiver withstands ${forSessions >> 1} mutated clients`, async () => {
   for (let index = 0; index < forSessions >> 1; index++) {
     const random = new Random(seedOf(seed ^ 1, index));

@@ -494,7 +494,8 @@ export async function withstandsClient(
   random: Random,
   pace: number,
 ): Promise<string | undefined> {
-  const storing: (() => void)[] = [];
+  /** Frames being stored, and slices of work. */
+  const waiting: (() => void)[] = [];
   const reason = () => new FramesError(random.pick(["bad-name", "conflict", "not-stored"]), "why");
   const isAsync = random.below(2) === 0;
   const store = new MemoryStore({
@@ -504,39 +505,53 @@ export async function withstandsClient(
       isAsync
         ? new Promise((resolve) => {
             const outcome = random.below(8) === 0 ? reason() : undefined;
-            storing.push(() => resolve(outcome));
+            waiting.push(() => resolve(outcome));
           })
         : undefined,
   });
   let now = 0;
-  const receiver = new ServerEnd(store, granted, 30_000, now, { onHello: () => ({ fresh: true }) });
+  let failure: unknown;
+  const receiver = new ServerEnd(store, granted, 30_000, now, {
+    onHello: () => ({ fresh: true }),
+    // Gets what is wrong in bytes that waited for an OFFER to be answered.
+    onError: (error) => fail(error),
+    ...(isAsync
+      ? { runSlice: (act) => new Promise((go) => waiting.push(() => go(Promise.try(act)))) }
+      : {}),
+  });
+  const fail = (error: unknown) => {
+    failure = error;
+    if (error instanceof FramesError) receiver.fail(error);
+  };
   const said: Uint8Array[] = [];
   const goOn = async (all: boolean) => {
-    while (storing.length > 0 && (all || random.below(3) > 0)) {
-      storing.splice(random.below(storing.length), 1)[0]!();
-    }
-    // Nested promises of the store need several turns to settle.
-    if (isAsync) for (let turn = 0; turn < 4; turn++) await Promise.resolve();
+    do {
+      while (waiting.length > 0 && (all || random.below(3) > 0)) {
+        waiting.splice(random.below(waiting.length), 1)[0]!();
+      }
+      // A chunk arrives in a turn of its own, when all promises before it have settled.
+      await new Promise((resolve) => setImmediate(resolve));
+    } while (all && waiting.length > 0);
     if (all || random.below(2) === 0) receiver.ack(now);
     said.push(...receiver.drain(now));
   };
-  let failure: unknown;
   for (const chunk of cut(Buffer.concat([preface, input]), random)) {
     now += random.below(pace);
     try {
       receiver.receive(chunk, now);
       if (random.below(10) === 0) receiver.tick(now);
     } catch (error) {
-      if (!(error instanceof FramesError)) return `it threw ${String(error)}`;
-      failure = error;
-      receiver.fail(error);
-      break;
+      fail(error);
     }
+    if (failure !== undefined) break;
     await goOn(false);
   }
   await goOn(true);
   receiver.close();
   await goOn(true);
+  if (failure !== undefined && !(failure instanceof FramesError)) {
+    return `it threw ${String(failure)}`;
+  }
   const { messages, wrong } = readBack(said);
   if (wrong !== undefined) return wrong;
   let ended = 0;
