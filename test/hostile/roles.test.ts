@@ -531,6 +531,10 @@ const routes: Readonly<Record<string, [path: string, expected: Row][]>> = {
   "/api/streams/S/density": below(
     (stream) => `/api/streams/${stream}/density?from=0&to=9&parts=2&source=a`,
   ),
+  "/api/streams/S/pause": below(
+    (stream) => `/api/streams/${stream}/pause?source=a&after=0_0_0`,
+    "stream",
+  ),
   "/api/streams/S/export.mcap": below((stream) => `/api/streams/${stream}/export.mcap`, "stream"),
   "/streams/S/sources/X/latest": below((stream) => `/streams/${stream}/sources/a/latest`),
   "/streams/S/sources/X/latest.jpg": unfit("latest.jpg"),

@@ -1,6 +1,5 @@
 /** `/api`: streams, frames, gaps, senders and problems as JSON. */
 import { usageError } from "../../errors.ts";
-import type { FrameRecord, JournalPosition } from "../../store/journal/journal-reader.ts";
 import type { RunSlice } from "../../frame.ts";
 import type { SourceTotal } from "../../store/journal/source-totals.ts";
 import type { GapPosition } from "../../store/journal/gap-index.ts";
@@ -8,8 +7,9 @@ import { jsonResponse, jsonTextResponse, notFound, toJson } from "../responses.t
 import { canReadProblem } from "./events.ts";
 import { handleDensity } from "./density.ts";
 import { handleExport } from "./export.ts";
+import { formatCursor, frameJson, parseCursor } from "./frame-json.ts";
+import { handlePause } from "./pause.ts";
 import type { RouteRequest, StreamRequest } from "./request.ts";
-import { frameUrlPath, mediaType } from "../media-type.ts";
 import { version } from "../../version.ts";
 
 /** Entries per list: default and maximum of `?limit=`. */
@@ -43,6 +43,7 @@ export const streamRoutes: ReadonlyMap<string, StreamHandler> = new Map([
   ["moment", handleMoment],
   ["gaps", handleGaps],
   ["density", handleDensity],
+  ["pause", handlePause],
   ["export.mcap", handleExport],
 ]);
 
@@ -226,53 +227,6 @@ async function handleGaps(req: StreamRequest) {
   const next =
     last === undefined ? null : Buffer.from(JSON.stringify(last.position)).toString("base64url");
   return jsonResponse({ gaps, next });
-}
-
-/** Describes a stored frame. */
-export function frameJson(frame: FrameRecord) {
-  const { stream, source, name, sequence, session, size, crc32, captured, received } = frame;
-  return {
-    stream,
-    source,
-    name,
-    number: sequence,
-    session,
-    size,
-    crc32: crc32.toString(16).padStart(8, "0"),
-    captured,
-    received,
-    key: frame.key ?? null,
-    metadata: parseMetadata(frame.metadata),
-    raw: frame.raw ?? null,
-    isKey: frame.isKey ?? null,
-    type: mediaType(name, frame.raw),
-    url: frameUrlPath(stream, source, name),
-    cursor: formatCursor(frame),
-  };
-}
-
-function parseMetadata(text: string): unknown {
-  if (text === "") return null;
-  try {
-    return JSON.parse(text);
-  } catch {
-    return null;
-  }
-}
-
-function formatCursor({ captured, sequence, id }: JournalPosition): string {
-  return `${captured}_${sequence}_${id}`;
-}
-
-function parseCursor(cursor: string): JournalPosition {
-  const [, captured, sequence, id] = /^(-?\d{1,19})_(\d{1,16})_(\d{1,16})$/.exec(cursor) ?? [];
-  if (captured === undefined)
-    throw usageError("Cannot read the cursor: use one from an earlier answer");
-  return {
-    captured: BigInt.asIntN(64, BigInt(captured)),
-    sequence: Number(sequence),
-    id: Number(id),
-  };
 }
 
 function parseGapCursor(cursor: string): GapPosition {
