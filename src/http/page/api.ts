@@ -87,6 +87,12 @@ export interface GapJson {
   readonly at: string;
 }
 
+/** The next time without frames of a source, or the cursor to go on with. */
+export interface PauseJson {
+  readonly pause: { readonly since: string; readonly frame: FrameJson } | null;
+  readonly next: string | null;
+}
+
 export interface SenderJson {
   readonly peer: string;
   readonly stream: string;

@@ -61,9 +61,10 @@ export class RecordedView implements NavigatorHandlers, TransportHandlers {
       location.hash = formatHash({ stream, at: this.#navigator.shownAt });
     });
     this.#timeline = new Timeline({
-      onSeek: (at, source) => {
-        if (source !== undefined && source !== this.#navigator.chosenSource) this.#choose(source);
-        this.#navigator.seek({ at });
+      onSeek: (at, source, within) => {
+        const { chosenSource } = this.#navigator;
+        if (source !== undefined && source !== chosenSource) this.#navigator.choose(source);
+        this.#navigator.seek({ at, within });
       },
       loadDensity: (sources, from, to, parts) => this.#loadDensity(sources, from, to, parts),
     });
@@ -99,9 +100,9 @@ export class RecordedView implements NavigatorHandlers, TransportHandlers {
     }
     if (route.stream !== this.#stream && !(await this.#load(route.stream))) return;
     const hasSource = route.source !== undefined && this.#lanes.has(route.source);
-    this.#choose(hasSource ? route.source! : (this.#panels[0]?.source ?? ""));
+    this.#navigator.choose(hasSource ? route.source! : (this.#panels[0]?.source ?? ""));
     const last = this.#lanes.get(this.#navigator.chosenSource)?.last ?? 0n;
-    this.#navigator.seek({ at: route.at ?? last });
+    this.#navigator.seek({ at: route.at ?? last, isNamed: true });
   }
 
   /** Extends the timeline while the stream receives frames. */
@@ -150,11 +151,10 @@ export class RecordedView implements NavigatorHandlers, TransportHandlers {
     const now = BigInt(Date.now()) * 1_000_000n;
     const destination = parseDestination(text, this.#navigator.shownAt, now);
     const example = "Type a frame number such as 12, or a time such as yesterday 14:03";
-    this.onNotice(destination === undefined ? example : undefined);
-    if (destination === undefined) return;
+    if (destination === undefined) return this.onNotice(example);
     this.#transport.leaveDestination();
     this.#navigator.stop();
-    this.#navigator.seek(destination);
+    this.#navigator.seek({ ...destination, isNamed: true });
   }
 
   /** Selects the previous or next source for stepping. */
@@ -162,7 +162,7 @@ export class RecordedView implements NavigatorHandlers, TransportHandlers {
     const { chosenSource } = this.#navigator;
     const index = this.#panels.findIndex(({ source }) => source === chosenSource);
     const next = this.#panels.at((index + by) % this.#panels.length);
-    if (next !== undefined) this.#choose(next.source);
+    if (next !== undefined) this.#navigator.choose(next.source);
   }
 
   zoom(factor: number): void {
@@ -226,15 +226,15 @@ export class RecordedView implements NavigatorHandlers, TransportHandlers {
       this.#grid.classList.toggle("single", this.#panels.length === 1);
       this.#grid.append(...this.#panels.map((panel) => panel.element));
       this.#navigator.open(stream, this.#panels);
-      if (this.#panels.length === 0) this.onNotice("This stream has no frames");
+      if (this.#panels.length === 0) this.#showNote("This stream has no frames");
       else if (otherSources > 0)
-        this.onNotice(`${displayCount(otherSources)} more sources are not listed`);
+        this.#showNote(`${displayCount(otherSources)} more sources are not listed`);
       this.#showLanes();
       void this.#loadGaps(stream);
       return this.#panels.length > 0;
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      this.onNotice(error.message);
+      this.#showNote(error.message);
       this.#stream = undefined;
       return false;
     }
@@ -251,13 +251,14 @@ export class RecordedView implements NavigatorHandlers, TransportHandlers {
     this.#grid.replaceChildren();
     this.#panels = [];
     this.#lanes = new Map();
+    this.#showNote(undefined);
     this.onNotice(undefined);
   }
 
   #createPanel(stream: string, source: string): FramePanel {
     const options = { ...this.#options, viewport: this.#viewport };
     const panel = new FramePanel(this.#api, { stream, source }, options, () =>
-      this.#choose(source),
+      this.#navigator.choose(source),
     );
     this.#panelByElement.set(panel.element, panel);
     this.#observer.observe(panel.element);
@@ -298,11 +299,6 @@ export class RecordedView implements NavigatorHandlers, TransportHandlers {
     this.#timeline.show([...this.#lanes.values()], marks, this.#navigator.chosenSource);
   }
 
-  #choose(source: string): void {
-    this.#navigator.choose(source);
-    this.#showLanes();
-  }
-
   #onIntersection(entries: readonly IntersectionObserverEntry[]): void {
     let isMoreVisible = false;
     for (const { target, isIntersecting } of entries) {
@@ -321,6 +317,10 @@ export class RecordedView implements NavigatorHandlers, TransportHandlers {
     this.#transport.showPlaying(isPlaying, speed, direction);
   }
 
+  onChoose(): void {
+    this.#showLanes();
+  }
+
   onMoment(): void {
     const { shownAt, frame, chosenSource } = this.#navigator;
     const number = frame === undefined ? "" : `frame ${displayCount(frame.number)}`;
@@ -332,6 +332,11 @@ export class RecordedView implements NavigatorHandlers, TransportHandlers {
   }
 
   onNotice(text: string | undefined): void {
+    this.#transport.showMessage(text);
+  }
+
+  /** Shows what the user should know of the stream; nothing if undefined. */
+  #showNote(text: string | undefined): void {
     setText(this.#note, text ?? "");
     this.#note.hidden = text === undefined;
   }

@@ -31,7 +31,7 @@ const figureTitles: Record<Figure, string> = {
   bandwidth: "Bytes received per second",
   delay: "Median time from capture to receipt at the server",
   "to screen": "Median time from capture to this screen; needs clocks in step on both machines",
-  gaps: "Frame numbers missing in this session",
+  gaps: "Frame numbers lost in this session; the plot marks when. Times without frames do not count",
 };
 
 export class SourceCard implements LiveSourceView {

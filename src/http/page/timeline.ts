@@ -26,8 +26,11 @@ export interface Density {
 }
 
 export interface TimelineHandlers {
-  /** Called with the time at the pointer, and the source of the lane if one was pressed. */
-  onSeek(at: bigint, source: string | undefined): void;
+  /**
+   * Called with the time at the pointer, the source of the lane if one was pressed, and how far in ns
+   * a frame may be that looks as if it were there.
+   */
+  onSeek(at: bigint, source: string | undefined, within: bigint): void;
   /** Requests the density of sources in a time. Undefined if that fails. */
   loadDensity(
     sources: readonly string[],
@@ -201,7 +204,8 @@ export class Timeline {
     const { top, bottom } = this.#scroller.getBoundingClientRect();
     const row = Math.floor((clientY - top + this.#scroller.scrollTop) / laneHeightPx);
     const lane = isPress && clientY < bottom ? this.#lanes[row] : undefined;
-    this.#handlers.onSeek(this.#timeAt(clientX), lane?.name);
+    const within = this.#timeAt(clientX + 2 * partPx) - this.#timeAt(clientX - 2 * partPx);
+    this.#handlers.onSeek(this.#timeAt(clientX), lane?.name, within);
   }
 
   #timeAt(clientX: number): bigint {

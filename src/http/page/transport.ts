@@ -23,6 +23,7 @@ export class Transport {
   readonly #time = element("span");
   readonly #moment: HTMLElement;
   readonly #speed = element("select", { "aria-label": "Speed" });
+  readonly #message = element("p", { class: "message", role: "status", hidden: true });
   readonly #destination = element("input", {
     type: "text",
     "aria-label": "Frame number or time",
@@ -52,6 +53,7 @@ export class Transport {
     this.element = element(
       "div",
       { class: "controls" },
+      this.#message,
       element(
         "div",
         { class: "transport steps", role: "group", "aria-label": "Steps" },
@@ -98,9 +100,15 @@ export class Transport {
     setText(this.#state, isPlaying ? text : "paused");
   }
 
+  /** Shows what the user should know of the last action; nothing if undefined. */
+  showMessage(text: string | undefined): void {
+    setText(this.#message, text ?? "");
+    this.#message.hidden = text === undefined;
+  }
+
   /** Lets the user type where to go. */
   focusDestination(): void {
-    this.#destination.focus();
+    this.#destination.focus({ preventScroll: true });
     this.#destination.select();
   }
 

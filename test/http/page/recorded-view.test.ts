@@ -68,7 +68,7 @@ describe.skipIf(noBrowser !== "")(`${noBrowser}the recorded view`, () => {
     await browser.press("g");
     await browser.type("soon");
     await browser.press("Enter");
-    const note = `document.querySelector("#recorded .notice").textContent`;
+    const note = `document.querySelector("#recorded .message").textContent`;
     await browser.until("an example", `${note}.includes("yesterday 14:03")`);
     await browser.press("Escape");
   });
@@ -114,9 +114,9 @@ describe.skipIf(noBrowser !== "")(`${noBrowser}the recorded view`, () => {
     await click("Next gap");
     await at(gap.last + 1, "camera");
     const note = await browser.read<string>(
-      `document.querySelector("#recorded .notice").textContent`,
+      `document.querySelector("#recorded .message").textContent`,
     );
-    expect(note.replaceAll(",", "")).toContain(`Frames ${gap.first} to ${gap.last} are missing`);
+    expect(note.replaceAll(",", "")).toContain(`frames ${gap.first} to ${gap.last} are missing`);
   });
 
   test("another stream is shown at the same moment", async () => {
