@@ -116,9 +116,10 @@ export class Browser {
     type: "mouseMoved" | "mousePressed" | "mouseReleased" | "mouseWheel",
     at: Position,
     deltaY = 0,
+    clickCount = 1,
   ): Promise<void> {
     const isPressed = type === "mousePressed" || type === "mouseReleased";
-    const button = isPressed ? { button: "left", clickCount: 1 } : {};
+    const button = isPressed ? { button: "left", clickCount } : {};
     await this.#view.cdp("Input.dispatchMouseEvent", { type, ...at, ...button, deltaX: 0, deltaY });
   }
 

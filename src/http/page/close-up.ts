@@ -90,6 +90,10 @@ export class CloseUp {
     }
   }
 
+  get viewport(): Viewport {
+    return this.#viewport;
+  }
+
   /** Opens the live source before or after the one shown. */
   goToAdjacent(by: -1 | 1): void {
     const { stream, source } = this.#route ?? {};

@@ -7,7 +7,7 @@ const shortcuts: readonly (readonly [string, string])[] = [
   ["?", "show these shortcuts"],
   ["f", "full screen"],
   ["p", "next palette of grey pictures"],
-  ["Escape", "close; back to the wall"],
+  ["Escape", "close; show the whole picture again; back to the wall"],
   ["space", "live: pause or continue; recorded: play or stop"],
   ["[ and ]", "the previous or the next source"],
   ["+ − 0 1", "on a picture: zoom, whole picture, single pixels; Shift and arrows move it"],

@@ -95,3 +95,10 @@ export function announce(text: string): void {
   const announcer = document.getElementById("announcer");
   if (announcer !== null) setText(announcer, text);
 }
+
+/** Shows an element on the whole screen, or ends that. */
+export function toggleFullScreen(target: Element | undefined): void {
+  // The browser may refuse, and then says so itself.
+  if (document.fullscreenElement !== null) void document.exitFullscreen().catch(() => {});
+  else void target?.requestFullscreen().catch(() => {});
+}

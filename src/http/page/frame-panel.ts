@@ -44,6 +44,9 @@ export class FramePanel {
     this.input = new PictureInput(this.picture);
     this.picture.label = `${source} of ${stream}`;
     this.#radio.addEventListener("change", onChoose);
+    this.picture.canvas.addEventListener("click", () => {
+      if (!this.#radio.checked) onChoose();
+    });
     this.element = element(
       "article",
       { class: "card panel", "aria-label": source, "data-stream": stream, "data-source": source },

@@ -3,6 +3,7 @@
 import type { Dialogs } from "./dialogs.ts";
 import type { LiveView } from "./live-view.ts";
 import type { RecordedView } from "./recorded-view.ts";
+import type { Viewport } from "./viewport.ts";
 
 export interface KeyboardTarget {
   readonly dialogs: Dialogs;
@@ -12,9 +13,14 @@ export interface KeyboardTarget {
   togglePause(): void;
 }
 
+/** Whether the user moves the focus with the keyboard. A control that was clicked has no keys. */
+let hasKeyboardFocus = true;
+
 /** Handles shortcut keys, unless a dialog is open or the user is typing. */
 export function listenForKeys(page: KeyboardTarget): void {
+  document.addEventListener("pointerdown", () => (hasKeyboardFocus = false));
   document.addEventListener("keydown", (event) => {
+    if (event.key === "Tab") hasKeyboardFocus = true;
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
     if (page.dialogs.isOpen || isTyping(event)) return;
     const action = page.isRecordedView() ? recordedAction(page, event) : liveAction(page, event);
@@ -40,7 +46,7 @@ function liveAction(
     case "]":
       return () => page.live.goToAdjacent(1);
     case "Escape":
-      return page.live.isCloseUp ? () => (location.hash = "#/") : undefined;
+      return page.live.isCloseUp ? () => goBack(page.live.viewport) : undefined;
     case " ":
       // Space activates the focused control.
       return isActivatable(target) ? undefined : () => page.togglePause();
@@ -106,10 +112,16 @@ function recordedAction(
     case "d":
       return () => recorded.download();
     case "Escape":
-      return () => (location.hash = "#/");
+      return () => goBack(recorded.viewport);
     default:
       return undefined;
   }
+}
+
+/** Shows the whole pictures again. If they are whole, goes to the wall. */
+function goBack(viewport: Viewport): void {
+  if (viewport.isFit) location.hash = "#/";
+  else viewport.fit();
 }
 
 function isTyping({ target, key }: KeyboardEvent): boolean {
@@ -119,9 +131,13 @@ function isTyping({ target, key }: KeyboardEvent): boolean {
 }
 
 function isActivatable(target: EventTarget | null): boolean {
-  return target instanceof Element && target.closest("button, a, summary, input") !== null;
+  return isFocusedByKey(target) && target.closest("button, a, summary, input") !== null;
 }
 
 function isRadio(target: EventTarget | null): boolean {
-  return target instanceof HTMLInputElement && target.type === "radio";
+  return isFocusedByKey(target) && target.matches("[type=radio]");
+}
+
+function isFocusedByKey(target: EventTarget | null): target is Element {
+  return hasKeyboardFocus && target instanceof Element;
 }

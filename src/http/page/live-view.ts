@@ -3,7 +3,7 @@
 import { codecOfType } from "../../video/nal-units.ts";
 import type { ApiClient, StateJson } from "./api.ts";
 import { CloseUp } from "./close-up.ts";
-import { element } from "./dom.ts";
+import { element, toggleFullScreen } from "./dom.ts";
 import { parseNanoseconds, toMilliseconds } from "./format.ts";
 import { LiveFrames, type LiveHeader } from "./live-frames.ts";
 import type { LiveSourceView } from "./live-source-view.ts";
@@ -12,7 +12,7 @@ import type { PictureOptions } from "./picture.ts";
 import type { Standstill } from "./picture-age.ts";
 import type { ViewRoute } from "./route.ts";
 import { StoredList } from "./stored-list.ts";
-import { toggleFullScreen } from "./view-tools.ts";
+import type { Viewport } from "./viewport.ts";
 import { Wall } from "./wall.ts";
 
 /** Interval between frames of a source with reduced motion, or after one that cannot be shown. */
@@ -149,6 +149,11 @@ export class LiveView {
   toggleFullScreen(): void {
     const chosen = this.isCloseUp ? this.#closeUp.chosen?.picture.element : this.#wall.element;
     toggleFullScreen(chosen);
+  }
+
+  /** The part that is shown of the pictures that are close up. */
+  get viewport(): Viewport {
+    return this.#closeUp.viewport;
   }
 
   /** Opens the live source before or after the one that is shown close up. */

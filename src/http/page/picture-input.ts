@@ -16,6 +16,8 @@ export class PictureInput {
   readonly #pointers = new Map<number, Point>();
   /** Where the first finger touched; undefined after it has moved. */
   #tapStart: Point | undefined;
+  /** Whether arrow keys move the cursor, from Enter on. */
+  #isReading = false;
 
   constructor(picture: Picture) {
     this.#picture = picture;
@@ -33,10 +35,10 @@ export class PictureInput {
     canvas.addEventListener("pointerleave", ({ pointerType }) => {
       if (pointerType !== "touch") picture.viewport.cursor = undefined;
     });
-    canvas.addEventListener("blur", () => (picture.viewport.cursor = undefined));
+    canvas.addEventListener("blur", () => this.#endReading());
     canvas.addEventListener("wheel", (event) => this.#onWheel(event), { passive: false });
     canvas.addEventListener("dblclick", (event) => {
-      if (picture.viewport.isFit) this.showSinglePixels(this.#toBox(event));
+      if (picture.viewport.isFit) this.#enlarge(this.#toBox(event));
       else picture.viewport.fit();
     });
     canvas.addEventListener("keydown", (event) => this.#onKey(event));
@@ -52,6 +54,19 @@ export class PictureInput {
   showSinglePixels(at: Point = this.#middle): void {
     const { size, box, viewport } = this.#picture;
     if (size !== undefined) viewport.setScale(1, at, size, box);
+  }
+
+  /** Shows single pixels of a large picture, and a small one at twice its size. */
+  #enlarge(at: Point): void {
+    const { size, box, viewport } = this.#picture;
+    if (size === undefined) return;
+    const { scale } = viewport.place(size, box);
+    viewport.setScale(Math.max(1, 2 * scale), at, size, box);
+  }
+
+  #endReading(): void {
+    this.#isReading = false;
+    this.#picture.viewport.cursor = undefined;
   }
 
   get #middle(): Point {
@@ -129,11 +144,12 @@ export class PictureInput {
     else if (key === "0") viewport.fit();
     else if (key === "1") this.showSinglePixels();
     else if (key === "Enter") {
+      this.#isReading = true;
       picture.pointAtMiddle();
       picture.announceValue();
-    } else if (key === "Escape" && viewport.cursor !== undefined) viewport.cursor = undefined;
+    } else if (key === "Escape" && this.#isReading) this.#endReading();
     else if (direction === undefined) return false;
-    else if (viewport.cursor !== undefined) {
+    else if (this.#isReading) {
       const step = shiftKey ? 16 : 1;
       picture.moveCursor(direction.x * step, direction.y * step);
     } else if (shiftKey) this.#pan(direction);

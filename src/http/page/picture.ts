@@ -1,7 +1,16 @@
 /** Draws frames on a canvas, and shows the value of the pixel under the pointer. */
 /// <reference lib="dom" />
 import { type PaletteName, paletteNames } from "../picture/palette.ts";
-import { announce, element, messageOf, pixelRatio, setAttribute, setText } from "./dom.ts";
+import {
+  announce,
+  button,
+  element,
+  messageOf,
+  pixelRatio,
+  setAttribute,
+  setText,
+  toggleFullScreen,
+} from "./dom.ts";
 import { codecOfType, type VideoCodec } from "../../video/nal-units.ts";
 import type { FrameDecoder } from "./frame-decoder.ts";
 import { type EncodedFrame, FrameImage, type ReducedFrame } from "./frame-image.ts";
@@ -42,6 +51,7 @@ export class Picture {
   readonly #value = element("div", { class: "value", hidden: true });
   readonly #note = element("p", { class: "note", hidden: true });
   readonly #badge = element("p", { class: "badge", hidden: true });
+  readonly #fullScreenLabel = element("span");
   readonly #observer = new ResizeObserver(() => this.#draw());
   readonly #onViewChange = (): void => this.#draw();
   /** Least time between frames that are shown. */
@@ -72,6 +82,12 @@ export class Picture {
       this.#value,
       this.#badge,
       this.#note,
+      element(
+        "div",
+        { class: "full-screen-bar" },
+        this.#fullScreenLabel,
+        button("Exit", () => toggleFullScreen(undefined), { "aria-label": "Exit full screen" }),
+      ),
     );
     this.scale = new PaletteScale(
       (name) => void this.#setPalette(name),
@@ -90,9 +106,10 @@ export class Picture {
     this.#frame = undefined;
   }
 
-  /** Description for screen readers. */
+  /** Description for screen readers, and for all on the whole screen. */
   set label(text: string) {
     setAttribute(this.canvas, "aria-label", text);
+    setText(this.#fullScreenLabel, text);
   }
 
   /** Text on the picture that says that it stands still; undefined if it does not. */

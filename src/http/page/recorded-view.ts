@@ -9,7 +9,7 @@ import {
   streamPath,
 } from "./api.ts";
 import { parseDestination } from "./destination.ts";
-import { element, setText } from "./dom.ts";
+import { element, setText, toggleFullScreen } from "./dom.ts";
 import { displayCount, displayDateTime, parseNanoseconds, zoneName } from "./format.ts";
 import { FrameNavigator, type NavigatorHandlers } from "./frame-navigator.ts";
 import { FramePanel } from "./frame-panel.ts";
@@ -20,7 +20,7 @@ import { formatHash, type ViewRoute } from "./route.ts";
 import { StreamSelect } from "./stream-select.ts";
 import { type Density, type GapMark, type Lane, Timeline } from "./timeline.ts";
 import { Transport, type TransportHandlers } from "./transport.ts";
-import { createViewTools, toggleFullScreen } from "./view-tools.ts";
+import { createViewTools } from "./view-tools.ts";
 import { Viewport } from "./viewport.ts";
 
 /** Minimum interval between two URL changes, because browsers limit their rate. */
@@ -188,6 +188,10 @@ export class RecordedView implements NavigatorHandlers, TransportHandlers {
   /** Shows the picture of the selected source on the whole screen, or ends that. */
   toggleFullScreen(): void {
     toggleFullScreen(this.#navigator.chosenPanel?.picture.element);
+  }
+
+  get viewport(): Viewport {
+    return this.#viewport;
   }
 
   togglePlaying(): void {

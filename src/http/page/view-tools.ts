@@ -1,6 +1,6 @@
 /** Buttons that zoom the pictures of a view, and show one on the whole screen. */
 /// <reference lib="dom" />
-import { button, element } from "./dom.ts";
+import { button, element, toggleFullScreen } from "./dom.ts";
 import type { Picture } from "./picture.ts";
 import type { PictureInput } from "./picture-input.ts";
 
@@ -33,11 +33,4 @@ export function createViewTools(chosen: () => ChosenPicture | undefined): HTMLEl
     ),
     fullScreen,
   );
-}
-
-/** Shows an element on the whole screen, or ends that. */
-export function toggleFullScreen(target: Element | undefined): void {
-  // The browser may refuse, and then says so itself.
-  if (document.fullscreenElement !== null) void document.exitFullscreen().catch(() => {});
-  else void target?.requestFullscreen().catch(() => {});
 }
