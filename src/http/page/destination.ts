@@ -17,18 +17,36 @@ export function parseDestination(
   shownAt: bigint,
   now: bigint,
 ): Destination | undefined {
-  const plain = text.trim().toLowerCase().replace(/ utc$/, "");
+  const plain = toIsoDay(text.trim().toLowerCase().replace(/ utc$/, ""));
   const digits = plain.replaceAll(/[,.\s]/g, "");
   if (/^[\d,.\s]+$/.test(plain) && /^\d{1,15}$/.test(digits)) {
     return Number(digits) > 0 ? { number: Number(digits) } : undefined;
   }
   const [, day = "", time = ""] =
-    /^(?:(today|yesterday|\d{4}-\d{2}-\d{2})(?:[ t]+|$))?(\d{1,2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?)?$/.exec(
-      plain,
-    ) ?? [];
-  if (day === "" && time === "") return undefined;
-  const at = parseDateTime(toDay(day, shownAt, now), time === "" ? "00:00" : time);
+    /^(?:(today|yesterday|\d{4}-\d{2}-\d{2})(?:[ t]+|$))?(.*)$/.exec(plain) ?? [];
+  const timeOfDay = time === "" && day !== "" ? "00:00" : toTimeOfDay(time);
+  if (timeOfDay === undefined) return undefined;
+  const at = parseDateTime(toDay(day, shownAt, now), timeOfDay);
   return at === undefined ? undefined : { at };
+}
+
+/** Replaces a day such as `29.11.2026` at the start. Dots always put the day first. */
+function toIsoDay(text: string): string {
+  return text.replace(/^(\d{1,2})\.(\d{1,2})\.(\d{4})(?!\d)/, (_, day, month, year) => {
+    return `${year}-${month.padStart(2, "0")}-${day.padStart(2, "0")}`;
+  });
+}
+
+/** Returns a time such as `2:03 pm` or `14:3` as hours of the day with two digits of the minute. */
+function toTimeOfDay(text: string): string | undefined {
+  const [, hours, minutes, rest = "", half] =
+    /^(\d{1,2})(?::(\d{1,2})((?::\d{2})?(?:\.\d{1,9})?))?\s*([ap]m)?$/.exec(text) ?? [];
+  if (hours === undefined || (minutes === undefined && half === undefined)) return undefined;
+  const minute = (minutes ?? "").padStart(2, "0");
+  if (half === undefined) return `${hours}:${minute}${rest}`;
+  const hour = Number(hours);
+  if (hour < 1 || hour > 12) return undefined;
+  return `${(hour % 12) + (half === "pm" ? 12 : 0)}:${minute}${rest}`;
 }
 
 function toDay(day: string, shownAt: bigint, now: bigint): string {

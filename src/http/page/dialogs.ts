@@ -14,7 +14,7 @@ const shortcuts: readonly (readonly [string, string])[] = [
   ["Enter", "on a picture: read its values; arrows move, with Shift by 16"],
   ["left, right", "recorded: one frame back or forward; with Shift ten"],
   [", and .", "recorded: one frame back or forward, also while a picture has the focus"],
-  ["j k l", "recorded: play back, stop, play; twice is double the speed"],
+  ["j k l", "recorded: play backwards, stop, play; twice is double the speed, stop is back to 1×"],
   ["Home, End", "recorded: the first or the last frame"],
   ["n, Shift n", "recorded: the next or the previous gap"],
   ["g", "recorded: go to a frame number or a time"],

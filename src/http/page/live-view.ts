@@ -53,7 +53,7 @@ export class LiveView {
     this.#root = root;
     const onChange = (added: readonly LiveSourceView[], removed: readonly LiveSourceView[]): void =>
       this.#onChange(added, removed);
-    this.#wall = new Wall(options, onChange);
+    this.#wall = new Wall(options, onChange, () => this.#stored.focus());
     this.#closeUp = new CloseUp(api, options, showAddress, onChange);
     this.#stored = new StoredList(api, options);
     this.#emptyNotice.append(
@@ -219,6 +219,7 @@ export class LiveView {
 
   async #refreshStored(): Promise<void> {
     await this.#stored.refresh();
+    this.#wall.storedCount = this.#stored.length;
     this.#updateEmptyNotice();
   }
 

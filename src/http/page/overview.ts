@@ -49,8 +49,8 @@ export class Overview {
     ] as const) {
       from.addEventListener("click", () => {
         const title = byId(to, HTMLElement);
-        title.scrollIntoView({ block: "nearest" });
-        title.focus();
+        title.closest("section")!.scrollIntoView({ block: "nearest" });
+        title.focus({ preventScroll: true });
       });
     }
     this.#showProblems();

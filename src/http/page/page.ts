@@ -53,7 +53,7 @@ async function startPage(): Promise<void> {
   const togglePause = (): void => {
     isPaused = !isPaused;
     live.isPaused = isPaused;
-    setAttribute(pause, "aria-pressed", `${isPaused}`);
+    setText(pause, isPaused ? "Resume" : "Pause");
     document.body.classList.toggle("paused", isPaused);
     announce(isPaused ? "Live pictures paused" : "Live pictures continue");
   };

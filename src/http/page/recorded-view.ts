@@ -205,8 +205,10 @@ export class RecordedView implements NavigatorHandlers, TransportHandlers {
     this.#navigator.play(direction);
   }
 
+  /** Stops, and plays at the speed of the capture from then on. */
   stop(): void {
     this.#navigator.stop();
+    this.setSpeed(1);
   }
 
   setSpeed(speed: number): void {
@@ -257,6 +259,7 @@ export class RecordedView implements NavigatorHandlers, TransportHandlers {
     this.#lanes = new Map();
     this.#showNote(undefined);
     this.onNotice(undefined);
+    this.#transport.clearDestination();
   }
 
   #createPanel(stream: string, source: string): FramePanel {

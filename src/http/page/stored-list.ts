@@ -28,6 +28,11 @@ export class StoredList {
   });
   readonly #api: ApiClient;
   readonly #options: Pick<PictureOptions, "decoder" | "preferences">;
+  readonly #title = element("h2", {
+    id: "stored-title",
+    text: "Stored streams",
+    tabindex: -1,
+  });
   readonly #rows = element("ul");
   readonly #moreButton = button("More streams", () => void this.#load(this.#nextCursor));
   readonly #entries = new Map<string, StoredStream>();
@@ -41,16 +46,18 @@ export class StoredList {
   constructor(api: ApiClient, options: Pick<PictureOptions, "decoder" | "preferences">) {
     this.#api = api;
     this.#options = options;
-    this.element.append(
-      element("h2", { id: "stored-title", text: "Stored streams" }),
-      this.#rows,
-      this.#moreButton,
-    );
+    this.element.append(this.#title, this.#rows, this.#moreButton);
   }
 
   /** Number of streams listed. */
   get length(): number {
     return this.#entries.size;
+  }
+
+  /** Scrolls to the list. */
+  focus(): void {
+    this.element.scrollIntoView();
+    this.#title.focus({ preventScroll: true });
   }
 
   /** Requests the first page again; keeps what is listed if that fails. */

@@ -27,8 +27,8 @@ export class Transport {
   readonly #destination = element("input", {
     type: "text",
     "aria-label": "Frame number or time",
-    placeholder: "12 or 14:03",
-    title: "A frame number or a time: 12, 14:03:05, yesterday 14:03, 2026-11-25 14:03",
+    placeholder: "number, 14:03 or yesterday 14:03",
+    title: "A frame number or a time: 12, 14:03:05, 2:03 pm, yesterday 14:03, 2026-11-25 14:03",
     autocomplete: "off",
     spellcheck: "false",
   });
@@ -46,6 +46,12 @@ export class Transport {
       this.#destination,
       element("button", { type: "submit", text: "Go" }),
     );
+    this.#destination.addEventListener("mousedown", (event) => {
+      if (document.activeElement === this.#destination) return;
+      // The first click selects all, so that typing replaces it.
+      event.preventDefault();
+      this.focusDestination();
+    });
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       handlers.goTo(this.#destination.value);
@@ -96,7 +102,7 @@ export class Transport {
   showPlaying(isPlaying: boolean, speed: number, direction: -1 | 1): void {
     setText(this.#play, isPlaying ? "Stop" : "Play");
     this.#speed.value = `${speed}`;
-    const text = direction > 0 ? `playing at ${speed}×` : `playing back at ${speed}×`;
+    const text = direction > 0 ? `playing at ${speed}×` : `playing backwards at ${speed}×`;
     setText(this.#state, isPlaying ? text : "paused");
   }
 
@@ -110,6 +116,11 @@ export class Transport {
   focusDestination(): void {
     this.#destination.focus({ preventScroll: true });
     this.#destination.select();
+  }
+
+  /** Removes what was typed, which was of another stream. */
+  clearDestination(): void {
+    this.#destination.value = "";
   }
 
   /** Ends typing, so that keys control the view again. */

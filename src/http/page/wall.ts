@@ -7,6 +7,7 @@ import { compareSources, keyOf } from "./natural-order.ts";
 import type { PictureOptions } from "./picture.ts";
 import type { Preferences, TileSize } from "./preferences.ts";
 import { tileSizes } from "./preferences.ts";
+import { formatHash } from "./route.ts";
 import { Tile, type TileActions } from "./tile.ts";
 import { fitTiles, maxFittedTiles, scrollTiles, type TileRoom } from "./tile-layout.ts";
 
@@ -17,6 +18,9 @@ const minHeightPx = 240;
 
 /** Time in ms that a source stays which sends nothing and has not ended. */
 const maxMissedMs = 86_400_000;
+
+/** Sources that ended last of which the recording is linked. */
+const maxEndedLinks = 4;
 
 /** Texts of the sizes. */
 const sizeNames: Readonly<Record<TileSize, string>> = {
@@ -32,21 +36,28 @@ export class Wall implements TileActions {
   readonly #preferences: Preferences;
   readonly #list = element("ul", { class: "tiles" });
   readonly #count = element("p", { class: "about" });
+  /** Sources that ended in the last minutes. Their frames are recorded. */
+  readonly #ended = element("p", { class: "about ended", hidden: true });
+  readonly #toStored: HTMLButtonElement;
   readonly #hiddenList = element("ul", { class: "hidden-sources" });
   readonly #arrange = button("Arrange", () => this.#toggleArranging(), { "aria-pressed": "false" });
   readonly #tiles = new Map<string, Tile>();
-  /** Keys of the sources that the list of hidden ones has. */
+  /** Keys of the sources that the list of hidden ones has, and that of ended ones. */
   #hiddenKeys = "";
+  #endedKeys = "";
   /** Called when tiles are added or removed. */
   readonly #onChange: (added: readonly Tile[], removed: readonly Tile[]) => void;
 
+  /** @param onShowStored called to show the stored streams, which are below the tiles */
   constructor(
     options: Pick<PictureOptions, "decoder" | "preferences">,
     onChange: (added: readonly Tile[], removed: readonly Tile[]) => void,
+    onShowStored: () => void,
   ) {
     this.#options = options;
     this.#preferences = options.preferences;
     this.#onChange = onChange;
+    this.#toStored = button("", onShowStored, { class: "quiet", hidden: true });
     const size = element("select", { "aria-label": "Size of the tiles" });
     size.append(
       ...tileSizes.map((name) => element("option", { value: name, text: sizeNames[name] })),
@@ -56,21 +67,31 @@ export class Wall implements TileActions {
       this.#preferences.tileSize = size.value as TileSize;
       this.#layOut();
     });
+    const header = element(
+      "header",
+      {},
+      element("h2", { id: "wall-title", text: "Live" }),
+      this.#count,
+      this.#ended,
+      this.#toStored,
+      element("div", { class: "wall-tools" }, size, this.#arrange),
+    );
     this.element = element(
       "section",
       { class: "wall", "aria-labelledby": "wall-title", hidden: true },
-      element(
-        "header",
-        {},
-        element("h2", { id: "wall-title", text: "Live" }),
-        this.#count,
-        element("div", { class: "wall-tools" }, size, this.#arrange),
-      ),
+      header,
       this.#hiddenList,
       this.#list,
     );
-    new ResizeObserver(() => this.#layOut()).observe(this.#list);
+    const observer = new ResizeObserver(() => this.#layOut());
+    for (const part of [header, this.#list]) observer.observe(part);
     window.addEventListener("resize", () => this.#layOut());
+  }
+
+  /** Number of stored streams that the page lists below. */
+  set storedCount(value: number) {
+    setText(this.#toStored, `${displayPlural(value, "stored stream")} below`);
+    this.#toStored.hidden = value === 0;
   }
 
   get tiles(): Iterable<Tile> {
@@ -87,9 +108,9 @@ export class Wall implements TileActions {
   update(states: readonly SourceStateJson[], others: number, now: number): void {
     const hidden = new Set(this.#preferences.hidden);
     const live = new Map<string, SourceStateJson>();
-    const ended = new Set<string>();
+    const ended = new Map<string, SourceStateJson>();
     for (const state of states) {
-      if (state.ended) ended.add(keyOf(state));
+      if (state.ended) ended.set(keyOf(state), state);
       else live.set(keyOf(state), state);
     }
     for (const { key, latest } of this.#tiles.values()) {
@@ -117,6 +138,8 @@ export class Wall implements TileActions {
     if (added.length > 0) this.#sort();
     const hiddenStates = [...live.values()].filter((state) => hidden.has(keyOf(state)));
     this.#showCounts(hiddenStates, others);
+    this.#showEnded([...ended.values()]);
+    this.element.hidden = live.size + ended.size === 0;
     if (added.length + removed.length === 0) return;
     this.#layOut();
     this.#onChange(added, removed);
@@ -124,7 +147,6 @@ export class Wall implements TileActions {
 
   #showCounts(hiddenStates: readonly SourceStateJson[], others: number): void {
     const total = this.#tiles.size + hiddenStates.length;
-    this.element.hidden = total === 0;
     const hiddenText = hiddenStates.length === 0 ? "" : `, ${hiddenStates.length} hidden`;
     const othersText = others === 0 ? "" : `, ${displayCount(others)} more not listed`;
     setText(this.#count, `${displayPlural(total, "source")}${hiddenText}${othersText}`);
@@ -144,6 +166,26 @@ export class Wall implements TileActions {
         ),
       ),
     );
+  }
+
+  /** Links the recordings of sources that ended, of which no tile is left. */
+  #showEnded(states: readonly SourceStateJson[]): void {
+    const keys = states.map(keyOf).join();
+    if (this.#endedKeys === keys) return;
+    this.#endedKeys = keys;
+    const links = states
+      .toSorted((one, other) => receivedMs(other) - receivedMs(one))
+      .slice(0, maxEndedLinks)
+      .map(({ stream, source }) =>
+        element("a", { href: formatHash({ stream, source }), text: `${stream} / ${source}` }),
+      );
+    const more = states.length - links.length;
+    this.#ended.replaceChildren(
+      "Ended: ",
+      ...links,
+      more > 0 ? `and ${displayCount(more)} more` : "",
+    );
+    this.#ended.hidden = states.length === 0;
   }
 
   /** Orders the tiles as the user has placed them, and the others by name behind them. */

@@ -27,7 +27,22 @@ test("a time is of the day shown, unless a day precedes it", () => {
   expect(parse("Today 14:03")).toEqual({ at: ns("2026-11-30T14:03:00Z") });
   expect(parse("2026-11-01T14:03")).toEqual({ at: ns("2026-11-01T14:03:00Z") });
   expect(parse("2026-11-01")).toEqual({ at: ns("2026-11-01T00:00:00Z") });
-  for (const text of ["25:00", "14:60", "2026-13-01 14:03", "tomorrow 14:03", "14:3", "14h03"]) {
+  for (const text of ["25:00", "14:60", "2026-13-01 14:03", "tomorrow 14:03", "14:034", "14h03"]) {
+    expect([text, parse(text)]).toEqual([text, undefined]);
+  }
+});
+
+test("hours may be of half a day, minutes of one digit, and days as where dots part them", () => {
+  expect(parse("2:03 pm")).toEqual({ at: ns("2026-11-25T14:03:00Z") });
+  expect(parse("12:03:05.5AM")).toEqual({ at: ns("2026-11-25T00:03:05.500Z") });
+  expect(parse("yesterday 12 pm")).toEqual({ at: ns("2026-11-29T12:00:00Z") });
+  expect(parse("14:3")).toEqual({ at: ns("2026-11-25T14:03:00Z") });
+  expect(parse("1.9.2026 14:03")).toEqual({ at: ns("2026-09-01T14:03:00Z") });
+  expect(parse("29.11.2026")).toEqual({ at: ns("2026-11-29T00:00:00Z") });
+  // Four digits are a number, and with dots in threes too.
+  expect(parse("1403")).toEqual({ number: 1403 });
+  expect(parse("1.234.567")).toEqual({ number: 1_234_567 });
+  for (const text of ["14:03 pm", "0:30 am", "13.13.2026", "29/11/2026", "pm", "29.11. 14:03"]) {
     expect([text, parse(text)]).toEqual([text, undefined]);
   }
 });

@@ -40,6 +40,9 @@ describe.skipIf(noBrowser !== "")(`${noBrowser}the recorded view`, () => {
       }));
       await send(frames, { to: viewed.server.address, stream: "run7", source });
     }
+    await send([{ bytes: picture, name: "1.png", captured: start }], {
+      ...{ to: viewed.server.address, stream: "other", source: "camera" },
+    });
     browser = await Browser.open();
     await browser.look({ width: 1400, height: 900 });
   });
@@ -73,6 +76,39 @@ describe.skipIf(noBrowser !== "")(`${noBrowser}the recorded view`, () => {
     await browser.press("Escape");
   });
 
+  test("a click on the field selects what was typed, and another stream begins without it", async () => {
+    await browser.go(`${viewed.base}/#/run7`);
+    await at(600);
+    await browser.click(".go input");
+    await browser.type("2:03 pm");
+    await browser.press("Enter");
+    await at(181);
+    await browser.click(".go input");
+    await browser.type("14");
+    const typed = `document.querySelector(".go input").value`;
+    expect(await browser.read<string>(typed)).toBe("14");
+    await browser.press("Enter");
+    await at(14);
+    await browser.read(`(location.hash = "#/other")`);
+    await browser.until("an empty field", `${typed} === ""`);
+    await at(1, "camera");
+  });
+
+  test("a phone shows the day, and has a button to go", async () => {
+    await browser.look({ width: 390, height: 844 });
+    await browser.go(`${viewed.base}/#/run7?source=left&at=${start}`);
+    await at(1);
+    const isShown = (selector: string) =>
+      browser.read<boolean>(
+        `(({ left, right, bottom, width }) => width > 0 && left >= 0 && right <= 390 && bottom <= 844)(document.querySelector("${selector}").getBoundingClientRect())`,
+      );
+    for (const selector of [".moment .day", ".go input", ".go button"]) {
+      expect([selector, await isShown(selector)]).toEqual([selector, true]);
+    }
+    await keepPicture(browser, "recorded-390");
+    await browser.look({ width: 1400, height: 900 });
+  });
+
   test("space and j k l play, and the state says how", async () => {
     await browser.go(`${viewed.base}/#/run7?source=left&at=${start + 300n * second}`);
     await at(301);
@@ -82,12 +118,12 @@ describe.skipIf(noBrowser !== "")(`${noBrowser}the recorded view`, () => {
     await browser.until("its speed", `${state} === "playing at 8×"`);
     await browser.until("progress", `Number(${panel("left")}.dataset.number) > 305`);
     await browser.press("j");
-    await browser.until("the direction", `${state} === "playing back at 8×"`);
+    await browser.until("the direction", `${state} === "playing backwards at 8×"`);
     await browser.until("the way back", `Number(${panel("left")}.dataset.number) < 301`);
     await browser.press("k");
     await browser.until("the end", `${state} === "paused"`);
     await browser.press(" ");
-    await browser.until("it again", `${state} === "playing back at 8×"`);
+    await browser.until("it again, at the first speed", `${state} === "playing backwards at 1×"`);
     await browser.press("ArrowRight");
     await browser.until("the end", `${state} === "paused"`);
     await browser.press("End");

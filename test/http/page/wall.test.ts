@@ -7,7 +7,7 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { FrameFeed, send } from "frames";
 import { Browser, noBrowser } from "../../helper/browser.ts";
-import { keepPicture, scene, tile } from "../../helper/page.ts";
+import { keepPicture, panel, scene, tile } from "../../helper/page.ts";
 import { temporaryFolder } from "../../helper/program.ts";
 import { until } from "../../helper/time.ts";
 import { startViewed, type Viewed } from "../../helper/viewing.ts";
@@ -182,6 +182,65 @@ describe.skipIf(noBrowser !== "")(`${noBrowser}the wall`, () => {
     await browser.until("the newest frame", `${shown} === "20"`);
     feed.end();
     await sending;
+  });
+
+  test("a camera that ends leaves a link to its recording, and the stored streams are a click away", async () => {
+    await browser.look({ width: 1400, height: 900 });
+    const feeds = [new FrameFeed(), new FrameFeed()];
+    const sending = ["stays", "ends"].map((source, index) =>
+      send(feeds[index]!, { to: viewed.server.address, stream: "shift", source }),
+    );
+    for (const feed of feeds) await feed.push({ bytes: scene("rgb8", 0), name: "1.png" });
+    await browser.go(viewed.base);
+    await browser.until(
+      "both",
+      `${tile("stays")}?.dataset.shownCount > 0 && ${tile("ends")} !== null`,
+    );
+    const link = `[...document.querySelectorAll(".ended a")].find((one) => one.textContent === "shift / ends")`;
+    expect(await browser.read<boolean>(`${link} === undefined`)).toBe(true);
+    feeds[1]!.end();
+    await sending[1];
+    await browser.until("its link", `${link} !== undefined && ${tile("ends")} === null`);
+    const below = `[...document.querySelectorAll(".wall > header button")].find((one) => one.textContent.endsWith("below"))`;
+    await browser.until(
+      "the count",
+      `${below}.textContent === document.querySelectorAll(".stored li").length + " stored streams below"`,
+    );
+    await keepPicture(browser, "wall-ended");
+    await browser.look({ width: 390, height: 844 });
+    await keepPicture(browser, "wall-ended-390");
+    await browser.look({ width: 1400, height: 900 });
+    await browser.read(`${below}.click()`);
+    const top = `document.querySelector("#stored-title").getBoundingClientRect().top`;
+    await browser.until("the list", `${top} >= 0 && ${top} < innerHeight / 2`);
+    await browser.read(`${link}.click()`);
+    await browser.until("its recording", `${panel("ends")}?.dataset.number === "1"`);
+    feeds[0]!.end();
+    await sending[0];
+  });
+
+  test("a paused wall says how to resume it", async () => {
+    await browser.go(viewed.base);
+    const pause = `document.querySelector("#pause")`;
+    const width = await browser.read<number>(`${pause}.offsetWidth`);
+    await browser.click("#pause");
+    expect(await browser.read<string>(`${pause}.textContent`)).toBe("Resume");
+    expect(await browser.read<number>(`${pause}.offsetWidth`)).toBe(width);
+    await browser.click("#pause");
+    expect(await browser.read<string>(`${pause}.textContent`)).toBe("Pause");
+  });
+
+  test("a problem itself is in view after a click on their count", async () => {
+    // The server does not understand this as frames.
+    await fetch(`http://${viewed.server.address}/`);
+    const count = `document.querySelector("#to-problems")`;
+    await browser.look({ width: 390, height: 400 });
+    await browser.go(viewed.base);
+    await browser.until("its count", `/[1-9]/.test(${count}.textContent)`);
+    await browser.click("#to-problems");
+    const view = `document.querySelector(".problems li").getBoundingClientRect()`;
+    await browser.until("the problem", `${view}.top >= 0 && ${view}.bottom <= innerHeight`);
+    await browser.look({ width: 1400, height: 900 });
   });
 
   test("a camera that does not come back with the server stays on the wall, without a picture of now", async () => {
