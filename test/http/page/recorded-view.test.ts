@@ -132,6 +132,22 @@ describe.skipIf(noBrowser !== "")(`${noBrowser}the recorded view`, () => {
     await browser.until("its end at the last frame", `${state} === "paused"`);
   });
 
+  test("playback moves nothing on the page but the pictures, on a desk or a phone", async () => {
+    for (const width of [1400, 1024, 390]) {
+      await browser.look({ width, height: 844 });
+      await browser.go(`${viewed.base}/#/run7?source=left&at=${start + 300n * second}`);
+      await at(301);
+      const places = `JSON.stringify([...document.querySelectorAll(".dock, .controls > *:not(.message, .playing)")].map((one) => Math.round(one.getBoundingClientRect().top)))`;
+      const before = await browser.read<string>(places);
+      for (let press = 0; press < 5; press++) await browser.press("j");
+      const state = `document.querySelector(".playing").textContent`;
+      await browser.until("its speed", `${state} === "playing backwards at 16×"`);
+      expect([width, await browser.read<string>(places)]).toEqual([width, before]);
+      await browser.press("k");
+    }
+    await browser.look({ width: 1400, height: 900 });
+  });
+
   test("the next gap is one click away, and says which frames are missing", async () => {
     const camera = new Camera(viewed.server, "holes", "camera", { policy: "latest:2" });
     await camera.store(picture, "first.png", start);
