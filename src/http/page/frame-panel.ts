@@ -17,6 +17,9 @@ import type { Picture, PictureOptions } from "./picture.ts";
 import { PictureInput } from "./picture-input.ts";
 import { StoredPicture } from "./stored-picture.ts";
 
+/** Shortest distance from the moment that is shown. */
+const minOffsetMs = 0.05;
+
 export class FramePanel {
   readonly element: HTMLElement;
   readonly input: PictureInput;
@@ -99,7 +102,7 @@ export class FramePanel {
     // The caption changes only with the picture.
     const offset = toMilliseconds(captured - at);
     const sign = offset > 0 ? "+" : "";
-    const distance = captured === at ? "" : `, ${sign}${displayDelay(offset)}`;
+    const distance = Math.abs(offset) < minOffsetMs ? "" : `, ${sign}${displayDelay(offset)}`;
     setText(this.#caption, `frame ${displayCount(frame.number)}${distance}`);
     this.element.classList.toggle("far", Math.abs(offset) > 1000);
     if (isShown) return;

@@ -10,7 +10,11 @@ type HistoryEntry = readonly [rate: number, bandwidth: number, gaps: number];
 const maxEntries = 150;
 
 export class Plot {
-  readonly element = element("canvas", { class: "plot", role: "img" });
+  readonly element = element("canvas", {
+    class: "plot",
+    role: "img",
+    title: "The last five minutes: line for rate, area for bandwidth, red for lost frame numbers",
+  });
   #entries: HistoryEntry[] = [];
 
   /** Replaces all entries by the server's history. */

@@ -133,7 +133,7 @@ describe.skipIf(noBrowser !== "")(`${noBrowser}the recorded view`, () => {
   });
 
   test("playback moves nothing on the page but the pictures, on a desk or a phone", async () => {
-    for (const width of [1400, 1024, 390]) {
+    for (const width of [1400, 1210, 390]) {
       await browser.look({ width, height: 844 });
       await browser.go(`${viewed.base}/#/run7?source=left&at=${start + 300n * second}`);
       await at(301);
