@@ -82,6 +82,11 @@ describe.skipIf(load === undefined)(`${needs}the page`, () => {
       },
       "a stream": { hash: "#/yard?live", isShown: `${card("visible")}?.dataset.shownCount > 0` },
       "a recording": { hash: "#/old", isShown: `${panel("camera")}?.dataset.number === "3"` },
+      "a recording with a message": {
+        hash: "#/old",
+        isShown: `${panel("camera")}?.dataset.number === "3"`,
+        then: `(({ form }) => form.requestSubmit())(Object.assign(document.querySelector(".go input"), { value: "soon" }))`,
+      },
       "the shortcuts": {
         hash: "",
         isShown: `document.querySelector("#link").textContent === "Connected"`,
