@@ -121,6 +121,24 @@ describe.skipIf(noBrowser !== "")(`${noBrowser}a recording with a hole`, () => {
     await says("");
   });
 
+  test("an address and another stream at the same time also tell that they have no frame of it", async () => {
+    await open("gate", 360n);
+    await at(331);
+    await says("No frame at 14:06:00; the last is at 14:05:30");
+    await send([{ bytes: picture, name: "1.png", captured: start - 86_400n * second }], {
+      ...{ to: viewed.server.address, stream: "yesterday", source: "camera" },
+    });
+    await open("gate", 400n);
+    await at(342);
+    const select = `document.querySelector(".recorded-head select")`;
+    await browser.until("the streams", `${select}.options.length === 2`);
+    await browser.read(
+      `(() => { ${select}.value = "yesterday"; ${select}.dispatchEvent(new Event("change")); })()`,
+    );
+    await at(1, "camera");
+    await says("No frame at 2026-11-25 14:06:40; the last is at 2026-11-24 14:00:00");
+  });
+
   test("a click in the hole of a lane goes to its time, which the other source has frames of", async () => {
     await open("gate", 0n);
     await at(1);
