@@ -298,57 +298,56 @@ describe("a spool whose disk fails for a while", () => {
     ["no row can be written", isWrite],
     ["no row can be added", (_: string, sql: string) => /^\s*INSERT/.test(sql)],
   ] as const;
+  /**
+   * Returns the spool of a sender that was killed after frames had been dropped on a full disk. It had
+   * room for four frames, and dropped the oldest ones for newer ones.
+   */
+  const leaveFullSpool = async (isFull: (call: string, args: readonly unknown[]) => boolean) => {
+    using faults = new SystemFaults();
+    const directory = temporaryFolder();
+    const sender = new Sender(directory, { latest: 1 }, 200);
+    await sender.capture(5);
+    faults.decide = (call, args) => (isFull(call, args) ? "SQLITE_FULL" : undefined);
+    await faults.within(() => sender.capture(3));
+    const copy = temporaryFolder();
+    cpSync(directory, copy, { recursive: true });
+    sender.source.close();
+    sender.spool.close();
+    return copy;
+  };
+
+  /** Returns the numbers that the next process delivers, and those that it tells as lost. */
+  const drain = (directory: string) => {
+    const next = new Sender(directory, { latest: 1 });
+    next.source.onConnected();
+    next.take();
+    const numbers = [[...next.delivered], [...next.lost.keys()]];
+    next.source.close();
+    next.spool.close();
+    return numbers;
+  };
+
   for (const [what, isAffected] of noWrites) {
     test(`a loss on a full disk is told by the next process, although ${what} before the sender was killed`, async () => {
-      using faults = new SystemFaults();
-      const directory = temporaryFolder();
-      const sender = new Sender(directory, { latest: 1 }, 200);
-      await sender.capture(5);
-      faults.decide = (call, args) =>
-        call === "statement.run" && isAffected(call, String(args[0])) ? "SQLITE_FULL" : undefined;
-      // The spool has room for four frames, and drops the oldest ones for newer ones.
-      await faults.within(() => sender.capture(3));
-      const copy = temporaryFolder();
-      cpSync(directory, copy, { recursive: true });
-      sender.source.close();
-      sender.spool.close();
-      const next = new Sender(copy, { latest: 1 });
-      next.source.onConnected();
-      next.take();
+      const directory = await leaveFullSpool((call, [sql]) => {
+        return call === "statement.run" && isAffected(call, String(sql));
+      });
       // The last one is in the queue.
-      expect([[...next.delivered], [...next.lost.keys()]]).toEqual([
+      expect(drain(directory)).toEqual([
         [3, 4, 5],
         [1, 2, 6, 7],
       ]);
-      next.source.close();
-      next.spool.close();
       // What was noted while no row could be written is recorded.
-      const left = readdirSync(join(copy, "visible"));
+      const left = readdirSync(join(directory, "visible"));
       expect(left.filter((name) => !name.endsWith(".last"))).toEqual([]);
     });
-  }
 
-  for (const [what, isAffected] of noWrites) {
     test(`frames stay in the spool if neither a row nor a name can record their loss, and ${what}`, async () => {
-      using faults = new SystemFaults();
-      const directory = temporaryFolder();
-      const sender = new Sender(directory, { latest: 1 }, 200);
-      await sender.capture(5);
-      faults.decide = (call, args) => {
+      const directory = await leaveFullSpool((call, args) => {
         const isLost = args.some((arg) => String(arg).endsWith(".lost"));
-        return isAffected(call, String(args[0])) || isLost ? "SQLITE_FULL" : undefined;
-      };
-      await faults.within(() => sender.capture(3));
-      const copy = temporaryFolder();
-      cpSync(directory, copy, { recursive: true });
-      sender.source.close();
-      sender.spool.close();
-      const next = new Sender(copy, { latest: 1 });
-      next.source.onConnected();
-      next.take();
-      expect([[...next.delivered], [...next.lost.keys()]]).toEqual([[2, 3, 4, 5], [1]]);
-      next.source.close();
-      next.spool.close();
+        return isAffected(call, String(args[0])) || isLost;
+      });
+      expect(drain(directory)).toEqual([[2, 3, 4, 5], [1]]);
     });
   }
 
