@@ -237,8 +237,10 @@ describe.skipIf(noBrowser !== "")(`${noBrowser}the wall`, () => {
     await browser.look({ width: 390, height: 400 });
     await browser.go(viewed.base);
     await browser.until("its count", `/[1-9]/.test(${count}.textContent)`);
-    await browser.click("#to-problems");
     const view = `document.querySelector(".problems li").getBoundingClientRect()`;
+    // What comes later, above the problem, would move it out of view again.
+    await browser.until("what is above it", `${view}.top > innerHeight`);
+    await browser.click("#to-problems");
     await browser.until("the problem", `${view}.top >= 0 && ${view}.bottom <= innerHeight`);
     await browser.look({ width: 1400, height: 900 });
   });
